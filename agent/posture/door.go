@@ -1,0 +1,183 @@
+package posture
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Evidence is one thing that was seen about a door.
+type Evidence struct {
+	Basis  Basis  `json:"basis"`
+	Access Access `json:"access"`
+	Source string `json:"source"` // where it was seen: "VARZ auth_required", "CONNZ cid 12"
+	Value  string `json:"value"`  // what was seen there
+}
+
+// Landing is where an anonymous peer ends up.
+type Landing struct {
+	Account    string `json:"account"`    // "" when it is not known
+	User       string `json:"user"`       // "" when the server gave it no name
+	Restricted bool   `json:"restricted"` // it was seen to have limited permissions
+}
+
+// TLS is what is known of a listener's encryption.
+type TLS struct {
+	On       Tri       // a certificate is configured
+	Required Tri       // plaintext is refused
+	Verify   Tri       // a client certificate is asked for and verified
+	NotAfter time.Time // the listener's certificate expires then; zero when not told
+}
+
+// Door is one listener of one server.
+type Door struct {
+	Kind DoorKind
+	On   Tri    // whether there is a listener at all
+	Host string // as bound or advertised; may be a wildcard
+	Port int
+
+	TLS        TLS
+	Path       string // of HTTP monitoring: its base path
+	NoAuthUser string // the door's own no_auth_user, where the server shows it
+	TLSMap     bool   // certificates are mapped to users on this door only
+
+	Access   Access
+	Basis    Basis
+	Cause    Cause    // why it is open; "" when it is not, or when the evidence cannot tell
+	Reason   string   // why the access is unknown
+	Landing  *Landing // where a stranger lands; nil when that is not known
+	Evidence []Evidence
+}
+
+// Cause says what lets strangers in. It selects the remediation.
+type Cause string
+
+// The causes that the evidence can tell apart.
+const (
+	CauseNoConfig      Cause = "no-config"     // started without a configuration file
+	CauseNoAuthBlock   Cause = "no-auth-block" // a file without users
+	CauseNoAuthUser    Cause = "no-auth-user"  // whoever brings no credentials is taken for that user
+	CauseCalloutAdmits Cause = "callout-admits-all"
+	// CauseOperatorAdmits and CauseAnonymousAdmitted name their candidates:
+	// nothing that a stranger or $SYS sees tells them apart.
+	CauseOperatorAdmits    Cause = "default-sentinel-or-callout-admits-all"
+	CauseAnonymousAdmitted Cause = "hidden-user-or-callout-admits-all"
+	CauseHiddenUser        Cause = "hidden-user"      // only the system account has users
+	CauseAllowNonTLS       Cause = "allow-non-tls"    // certificates are verified, but plaintext is let in
+	CauseCertificateOnly   Cause = "certificate-only" // any certificate of the CA
+	CauseInherits          Cause = "inherits"         // the client door's authentication, which is open
+	CauseWSNoAuthUser      Cause = "ws-no-auth-user"
+	CauseMQTTNoAuthUser    Cause = "mqtt-no-auth-user"
+	CauseLeafNoAuth        Cause = "leaf-without-authorization"
+	CauseNoRouteAuth       Cause = "no-cluster-authorization"
+	CauseNoGatewayAuth     Cause = "no-gateway-authorization"
+	CauseAnonymousSeen     Cause = "anonymous-session" // seen inside; how it came in cannot be told
+	CauseNeverAsks         Cause = "never-asks"        // the protocol has no authentication: HTTP monitoring
+)
+
+// Address is host:port as the server gives it, or "" when the door is off.
+func (d *Door) Address() string {
+	if d.On != Yes || d.Port <= 0 {
+		return ""
+	}
+	host := d.Host
+	if host == "" {
+		host = "0.0.0.0"
+	}
+	return joinHostPort(host, strconv.Itoa(d.Port))
+}
+
+func joinHostPort(host, port string) string {
+	if strings.Contains(host, ":") && !strings.HasPrefix(host, "[") {
+		host = "[" + host + "]"
+	}
+	return host + ":" + port
+}
+
+// Loopback tells whether the listener can be reached from its own machine
+// only. A name other than localhost is taken to be reachable.
+func (d *Door) Loopback() bool {
+	if d.Host == "localhost" {
+		return true
+	}
+	addr, err := netip.ParseAddr(strings.Trim(d.Host, "[]"))
+	return err == nil && addr.IsLoopback()
+}
+
+// wildcard tells whether the listener is bound to all addresses.
+func (d *Door) wildcard() bool {
+	if d.Host == "" {
+		return true
+	}
+	addr, err := netip.ParseAddr(strings.Trim(d.Host, "[]"))
+	return err == nil && addr.IsUnspecified()
+}
+
+// Dialable lists the addresses under which a door may be reached: the one it
+// is bound to, or those under which the fleet knows the server. A listener on
+// loopback is dialled only where the fleet knows the server by loopback too:
+// elsewhere our own machine would answer. reason says why there is none.
+func (s *Server) Dialable(d *Door) (addresses []string, reason string) {
+	port := strconv.Itoa(d.Port)
+	switch {
+	case d.On != Yes || d.Port <= 0:
+		return nil, "no listener"
+	case d.wildcard():
+		for _, host := range s.Hosts {
+			addresses = append(addresses, joinHostPort(host, port))
+		}
+		if len(addresses) == 0 {
+			return nil, "it listens on all addresses, and the fleet gives none of them"
+		}
+		return addresses, ""
+	case d.Loopback() && !s.local():
+		return nil, "it listens on the loopback of another machine"
+	default:
+		return []string{joinHostPort(d.Host, port)}, ""
+	}
+}
+
+// local tells whether the fleet knows this server by a loopback address.
+func (s *Server) local() bool {
+	for _, host := range s.Hosts {
+		if addr, err := netip.ParseAddr(host); err == nil && addr.IsLoopback() {
+			return true
+		}
+	}
+	return false
+}
+
+// Weak tells whether the verdict needs a touch to be trusted: it is unknown,
+// or closed on nothing more than the server's word.
+func (d *Door) Weak() bool {
+	return d.Access == Unknown && d.On == Yes || d.Access == Closed && d.Basis <= Reported
+}
+
+// decide lets the strongest evidence win. Among equally strong evidence open
+// beats unknown and unknown beats closed: a door is never called closed over
+// a doubt.
+func (d *Door) decide() {
+	d.Access, d.Basis = Unknown, NoBasis
+	for _, e := range d.Evidence {
+		switch {
+		case e.Basis > d.Basis:
+			d.Access, d.Basis = e.Access, e.Basis
+		case e.Basis == d.Basis && caution(e.Access) > caution(d.Access):
+			d.Access = e.Access
+		}
+	}
+}
+
+func caution(a Access) int {
+	switch a {
+	case Open:
+		return 3
+	case Unknown:
+		return 2
+	case Closed:
+		return 1
+	default:
+		return 0
+	}
+}

@@ -1,0 +1,171 @@
+package posture
+
+import (
+	"strconv"
+	"time"
+)
+
+// Judge weighs all evidence that $SYS gives about a server and settles the
+// access of each of its doors. It is called while the server is put together,
+// before it is published in a snapshot.
+//
+// What a server says of itself is known to be wrong in both directions
+// (auth_required is true on servers that let strangers in), so on its word
+// alone Judge never says more than "closed, as reported": proof takes a touch.
+func Judge(s *Server) {
+	if !s.Heard.Has(Varz) {
+		s.judgeByTouch()
+		return
+	}
+	for i := range s.Sessions.List {
+		classify(s, &s.Sessions.List[i])
+	}
+	for i := range s.Doors {
+		d := &s.Doors[i]
+		d.Evidence, d.Cause, d.Landing, d.Reason = nil, "", nil, ""
+		if d.On == No {
+			d.Access, d.Basis = Off, Reported
+			continue
+		}
+		s.gather(d)
+		d.decide()
+		s.explain(d)
+	}
+}
+
+// judgeByTouch judges a server that did not answer VARZ: only touches speak.
+func (s *Server) judgeByTouch() {
+	for i := range s.Doors {
+		d := &s.Doors[i]
+		d.Access, d.Basis, d.Cause, d.Landing, d.Evidence = Unknown, NoBasis, "", nil, nil
+		d.Reason = "the server did not answer VARZ"
+		if len(s.touches(d.Kind)) > 0 {
+			s.gatherTouches(d)
+			d.decide()
+			s.explain(d)
+		}
+	}
+}
+
+// gather collects the evidence about one door.
+func (s *Server) gather(d *Door) {
+	switch d.Kind {
+	case Client:
+		s.gatherClient(d)
+	case Websocket, MQTT:
+		s.gatherOverridable(d)
+	case Monitor:
+		d.add(Reported, Open, "VARZ http_port, https_port", d.Address()+": monitoring never asks for credentials")
+	case Profile:
+		// VARZ is silent about profiling.
+	case Leafnode, Route, Gateway:
+		// VARZ shows these listeners, but not who may join.
+	case NoDoor:
+	}
+	s.gatherTouches(d)
+	for _, c := range s.Sessions.Anonymous(d.Kind) {
+		d.add(Observed, Open, "CONNZ cid "+strconv.FormatUint(c.CID, 10), c.Why)
+		break // one is proof enough; the sessions themselves are told elsewhere
+	}
+}
+
+func (s *Server) gatherClient(d *Door) {
+	source := "VARZ auth_required"
+	switch {
+	case s.AuthRequired == Yes && s.AuthMode == AuthStatic && s.hiddenUserPossible():
+		d.add(Reported, Closed, source, "true")
+		d.add(Reported, Unknown, "ACCOUNTZ", "only "+GlobalAccount+" and the system account exist: a hidden user may let strangers in")
+	case s.AuthRequired == Yes:
+		d.add(Reported, Closed, source, "true")
+	case s.AuthRequired == No && d.TLS.Verify == Yes && d.TLS.Required == Yes:
+		d.add(Reported, Closed, "VARZ tls_required, tls_verify", "true: a certificate is asked for, but nobody's name")
+	case s.AuthRequired == No && d.TLS.Verify == Yes:
+		d.add(Reported, Open, "VARZ auth_required, tls_required", "absent, with tls_verify: plaintext is let in without a certificate")
+	case s.AuthRequired == No:
+		d.add(Reported, Open, source, "absent")
+	}
+}
+
+// hiddenUserPossible: the server makes its hidden user only when there is no
+// other account beside the system's and the global one.
+func (s *Server) hiddenUserPossible() bool {
+	if len(s.Accounts) != 2 {
+		return false
+	}
+	for _, a := range s.Accounts {
+		if a != GlobalAccount && a != s.SystemAccount {
+			return false
+		}
+	}
+	return true
+}
+
+// gatherOverridable judges websocket and MQTT: the client door's
+// authentication holds unless the door has one of its own. VARZ shows only
+// a no_auth_user and a tls_map of the door's own.
+func (s *Server) gatherOverridable(d *Door) {
+	word := d.Kind.String()
+	if d.NoAuthUser != "" {
+		d.add(Reported, Open, "VARZ "+word+".no_auth_user", d.NoAuthUser)
+		if d.TLS.On == Yes {
+			d.Evidence[len(d.Evidence)-1].Access = Unknown
+			d.Evidence[len(d.Evidence)-1].Value += "; behind TLS, of which VARZ does not show whether it asks for client certificates"
+		}
+		return
+	}
+	s.gatherInherited(d, word)
+}
+
+func (d *Door) add(b Basis, a Access, source, value string) {
+	d.Evidence = append(d.Evidence, Evidence{Basis: b, Access: a, Source: source, Value: value})
+}
+
+// explain adds to a settled access what follows from it: the cause and the
+// landing of an open door, the reason of an unknown one.
+func (s *Server) explain(d *Door) {
+	switch d.Access {
+	case Open:
+		d.Cause, d.Landing = s.cause(d)
+	case Unknown:
+		d.Reason = s.unknownReason(d)
+	case Closed:
+		if s.certificateOnly(d) {
+			d.Cause = CauseCertificateOnly
+		}
+	case Off:
+	}
+}
+
+func (s *Server) unknownReason(d *Door) string {
+	for _, t := range s.touches(d.Kind) {
+		if t.Reason != "" {
+			return "touched, without a verdict: " + t.Reason
+		}
+	}
+	for _, e := range d.Evidence {
+		if e.Access == Unknown {
+			return e.Source + ": " + e.Value
+		}
+	}
+	if d.Kind == Profile {
+		return "no $SYS answer shows prof_port"
+	}
+	return "no $SYS answer shows who may join through this door"
+}
+
+// Compare notes on a judged server what changed since the last snapshot: a
+// configuration that was loaded or replaced since, with the posture before
+// and after. prev may be nil.
+func Compare(s, prev *Server, now time.Time) {
+	switch {
+	case prev == nil:
+	case !s.Heard.Has(Varz):
+		s.Change = prev.Change
+	case prev.ConfigLoaded.IsZero():
+		s.Change = prev.Change
+	case prev.ConfigMark == s.ConfigMark && (prev.ConfigLoaded.Equal(s.ConfigLoaded) || prev.ID != s.ID):
+		s.Change = prev.Change // nothing moved, or a restart with the same file
+	default:
+		s.Change = &Change{Seen: now, Loaded: s.ConfigLoaded, Before: prev.Summary(), After: s.Summary()}
+	}
+}

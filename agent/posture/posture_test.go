@@ -1,0 +1,135 @@
+package posture
+
+import (
+	"testing"
+	"time"
+)
+
+func TestZeroValuesAreNotKnown(t *testing.T) {
+	var d Door
+	if d.Access != Unknown || d.On != Unseen || d.TLS.On != Unseen {
+		t.Error("a forgotten assignment must read as not known")
+	}
+	s := &Server{Doors: []Door{{Kind: Client}}}
+	Judge(s)
+	if got := s.Doors[0]; got.Access != Unknown || got.Reason == "" {
+		t.Errorf("a server that said nothing: %s (%s), want unknown with a reason", got.Access, got.Reason)
+	}
+}
+
+func TestStrongestEvidenceDecides(t *testing.T) {
+	ev := func(b Basis, a Access) Evidence { return Evidence{Basis: b, Access: a} }
+	for _, c := range []struct {
+		name   string
+		given  []Evidence
+		access Access
+		basis  Basis
+	}{
+		{"nothing", nil, Unknown, NoBasis},
+		{"proof over word", []Evidence{ev(Reported, Closed), ev(Proven, Open)}, Open, Proven},
+		{"proof over word, other order", []Evidence{ev(Proven, Open), ev(Reported, Closed)}, Open, Proven},
+		{"inference never overrules a touch", []Evidence{ev(Proven, Closed), ev(Inferred, Open)}, Closed, Proven},
+		{"equals: open over closed", []Evidence{ev(Reported, Closed), ev(Reported, Open)}, Open, Reported},
+		{"equals: doubt over closed", []Evidence{ev(Reported, Unknown), ev(Reported, Closed)}, Unknown, Reported},
+		{"equals: open over doubt", []Evidence{ev(Reported, Open), ev(Reported, Unknown)}, Open, Reported},
+	} {
+		d := Door{Evidence: c.given}
+		d.decide()
+		if d.Access != c.access || d.Basis != c.basis || len(d.Evidence) != len(c.given) {
+			t.Errorf("%s: %s (%s) with %d pieces of evidence", c.name, d.Access, d.Basis, len(d.Evidence))
+		}
+	}
+}
+
+func TestSince(t *testing.T) {
+	for version, want := range map[string]bool{
+		"2.9.25": false, "2.11.11": false, "2.11.12": true, "2.11.17": true, "2.12.0": false, "2.12.4": true,
+		"2.14.0": true, "2.15.2": true, "3.0.0": true, "v2.15.2": true,
+		"2.14.0-RC.1": false, "2.13.9": false, "": false, "unknown": false,
+	} {
+		if got := ShowsCertExpiry.Holds(version); got != want {
+			t.Errorf("%q: %v, want %v", version, got, want)
+		}
+	}
+}
+
+func TestHiddenUser(t *testing.T) {
+	for _, c := range []struct {
+		user, account string
+		want          bool
+	}{
+		{"nats-J5jK8IuL", "$G", true},
+		{"nats-J5jK8IuL", "", true}, // servers leave $G out
+		{"nats-J5jK8IuL", "APP", false},
+		{"nats-J5jK8Iu", "$G", false},
+		{"nats-J5jK8IuLx", "$G", false},
+		{"xnats-J5jK8IuL", "$G", false},
+		{"nats-J5jK8I_L", "$G", false},
+		{"nats-J5jK8IuL\n", "$G", false},
+		{"", "$G", false},
+	} {
+		if got := IsHiddenUser(c.user, c.account); got != c.want {
+			t.Errorf("%q in %q: %v, want %v", c.user, c.account, got, c.want)
+		}
+	}
+}
+
+// TestClaimedNamesProveNothing: on a server that asks nobody, a session is
+// anonymous whatever it calls itself; on others only the hidden user is.
+func TestClaimedNamesProveNothing(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		required Tri
+		mode     AuthMode
+		session  Session
+		want     bool
+	}{
+		{"claims a name on an open server", No, AuthNone, Session{Door: Client, User: "admin"}, true},
+		{"no name on an open server", No, AuthNone, Session{Door: Client}, true},
+		{"shows a certificate on an open server", No, AuthNone, Session{Door: Client, PeerCert: true}, false},
+		{"websocket with a user, which may be real", No, AuthNone, Session{Door: Websocket, User: "x"}, false},
+		{"websocket without", No, AuthNone, Session{Door: Websocket}, true},
+		{"a leafnode, which may be our own", No, AuthNone, Session{}, false},
+		{"hidden user", Yes, AuthStatic, Session{Door: Client, User: "nats-J5jK8IuL", Account: "$G"}, true},
+		{"a user who is called like one, in operator mode", Yes, AuthOperator, Session{Door: Client, User: "nats-J5jK8IuL"}, false},
+		{"a user who is called like one, on an open server: anonymous, but not hidden", No, AuthNone, Session{Door: Client, User: "nats-J5jK8IuL"}, true},
+		{"not logged in yet", Yes, AuthStatic, Session{Door: Client}, false},
+		{"nothing known", Unseen, AuthUnknown, Session{Door: Client}, false},
+	} {
+		s := &Server{
+			Heard: Varz, AuthRequired: c.required, AuthMode: c.mode,
+			Doors:    []Door{{Kind: Client, On: Yes}, {Kind: Websocket, On: Yes}},
+			Sessions: Sessions{List: []Session{c.session}},
+		}
+		Judge(s)
+		got := s.Sessions.List[0]
+		if got.Anonymous != c.want || got.HiddenUser && c.required != Yes {
+			t.Errorf("%s: anonymous %v (hidden %v), want %v", c.name, got.Anonymous, got.HiddenUser, c.want)
+		}
+	}
+}
+
+func TestCompareTellsRestartsFromChanges(t *testing.T) {
+	loaded, later := time.Unix(100, 0), time.Unix(200, 0)
+	at := func(id string, loaded time.Time, mark uint64) *Server {
+		return &Server{ID: id, Heard: Varz, ConfigLoaded: loaded, ConfigMark: mark}
+	}
+	for _, c := range []struct {
+		name      string
+		prev, now *Server
+		want      bool
+	}{
+		{"first seen", nil, at("A", loaded, 1), false},
+		{"nothing moved", at("A", loaded, 1), at("A", loaded, 1), false},
+		{"reload", at("A", loaded, 1), at("A", later, 2), true},
+		{"reload of the same file", at("A", loaded, 1), at("A", later, 1), true},
+		{"restart with the same file", at("A", loaded, 1), at("B", later, 1), false},
+		{"restart with another file", at("A", loaded, 1), at("B", later, 2), true},
+		{"VARZ was not heard before", at("A", time.Time{}, 0), at("A", loaded, 1), false},
+	} {
+		Compare(c.now, c.prev, later)
+		if got := c.now.Change != nil; got != c.want {
+			t.Errorf("%s: change %v, want %v", c.name, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,229 @@
+package posture
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/semver"
+)
+
+// Input is a set of the answers that a server can give.
+type Input uint16
+
+// The answers. Each is one endpoint of the server's monitoring.
+const (
+	Statsz Input = 1 << iota
+	Varz
+	Routez
+	Gatewayz
+	Leafz
+	Connz
+	AccountStatz
+	Accountz
+)
+
+// Has tells whether all of the wanted answers are in the set.
+func (i Input) Has(want Input) bool { return i&want == want }
+
+// InputNames lists the endpoints in the set by the server's own names.
+func (i Input) InputNames() []string {
+	var names []string
+	for n, s := range []string{"STATSZ", "VARZ", "ROUTEZ", "GATEWAYZ", "LEAFZ", "CONNZ", "ACCOUNT STATZ", "ACCOUNTZ"} {
+		if i&(1<<n) != 0 {
+			names = append(names, s)
+		}
+	}
+	return names
+}
+
+// Server is one nats-server as it was in one sweep.
+type Server struct {
+	ID      string // the server's own id, new at every start
+	Name    string
+	Cluster string // "" for a server outside of any cluster
+	Version string
+	State   State
+	Heard   Input  // the answers that came
+	KnownBy string // who knows a server that did not answer: "ROUTEZ of n1", "an earlier sweep"
+
+	SuperCluster bool // it has gateways: its neighbours are all servers with gateways
+
+	AuthRequired  Tri
+	AuthMode      AuthMode
+	NoConfigFile  Tri // it was started without a configuration file
+	Start         time.Time
+	ConfigLoaded  time.Time
+	ConfigMark    uint64 // changes when the configuration's digest does; it is not the digest
+	SystemAccount string
+	Operators     []Operator
+	Accounts      []string // the accounts it has loaded; nil when not asked
+
+	Doors    []Door
+	Touches  []Touch  // of the configuration in force, the latest of each door and path
+	Hosts    []string // addresses under which the fleet knows this server, for listeners bound to all
+	Sessions Sessions
+	Change   *Change // the last configuration change that was seen
+}
+
+// Operator is a trusted operator of a server in operator mode.
+type Operator struct {
+	Key         string // public identity key
+	Name        string
+	SigningKeys []string
+}
+
+// Change is a configuration change that happened between two sweeps.
+type Change struct {
+	Seen   time.Time // when we saw it
+	Loaded time.Time // when the server loaded the new configuration
+	Before Summary
+	After  Summary
+}
+
+// Summary is a server's posture in short, for a before and after.
+type Summary struct {
+	AuthMode AuthMode
+	Open     []DoorKind
+	Closed   []DoorKind
+	Unknown  []DoorKind
+}
+
+func (s Summary) String() string {
+	parts := []string{"auth " + s.AuthMode.String()}
+	for _, p := range []struct {
+		word  string
+		doors []DoorKind
+	}{{"open", s.Open}, {"closed", s.Closed}, {"unknown", s.Unknown}} {
+		if len(p.doors) == 0 {
+			continue
+		}
+		names := make([]string, len(p.doors))
+		for i, d := range p.doors {
+			names[i] = d.String()
+		}
+		parts = append(parts, p.word+": "+strings.Join(names, ", "))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// Summary tells the server's posture in short.
+func (s *Server) Summary() Summary {
+	sum := Summary{AuthMode: s.AuthMode}
+	for i := range s.Doors {
+		switch d := &s.Doors[i]; d.Access {
+		case Open:
+			sum.Open = append(sum.Open, d.Kind)
+		case Closed:
+			sum.Closed = append(sum.Closed, d.Kind)
+		case Unknown:
+			if d.On == Yes {
+				sum.Unknown = append(sum.Unknown, d.Kind)
+			}
+		case Off:
+		}
+	}
+	return sum
+}
+
+// Door finds a door. It returns nil when the server's doors were not seen.
+func (s *Server) Door(kind DoorKind) *Door {
+	for i := range s.Doors {
+		if s.Doors[i].Kind == kind {
+			return &s.Doors[i]
+		}
+	}
+	return nil
+}
+
+// Since says from which releases on a server shows something: the first
+// release of each line that got it, the oldest first. The last entry holds
+// for everything after it.
+type Since []string
+
+// Holds tells whether a server of this version shows it. A version that is no
+// semantic version does not: what cannot be told is not assumed.
+func (since Since) Holds(version string) bool {
+	if len(since) == 0 {
+		return true
+	}
+	v := "v" + strings.TrimPrefix(version, "v")
+	if !semver.IsValid(v) {
+		return false
+	}
+	for _, first := range since[:len(since)-1] {
+		if semver.MajorMinor(v) == semver.MajorMinor("v"+first) {
+			return semver.Compare(v, "v"+first) >= 0
+		}
+	}
+	return semver.Compare(v, "v"+since[len(since)-1]) >= 0
+}
+
+// What servers show, and since when.
+var (
+	// ShowsConfigDigest: VARZ config_digest.
+	ShowsConfigDigest = Since{"2.11.0"}
+	// ShowsCertExpiry: VARZ tls_cert_not_after of every listener.
+	ShowsCertExpiry = Since{"2.11.12", "2.12.4", "2.14.0"}
+	// RedactsTokens: CONNZ authorized_user is [REDACTED] for token clients.
+	RedactsTokens = Since{"2.10.28"}
+)
+
+// Snapshot is the immutable result of one sweep.
+type Snapshot struct {
+	System   string // the name the user gave this fleet
+	Epoch    uint64
+	Taken    time.Time
+	Took     time.Duration
+	Expected int // servers that should have answered
+	Heard    int // servers that did
+	Servers  []*Server
+	Gaps     []Gap
+	Cost     Cost
+}
+
+// Gap is an answer that should have come and did not, or that could not be used.
+type Gap struct {
+	Server   string `json:"server"`
+	ID       string `json:"id"`
+	Endpoint string `json:"endpoint"`
+	Reason   string `json:"reason"`
+}
+
+// Cost is what a sweep took from the fleet.
+type Cost struct {
+	Requests int   `json:"requests"`
+	Replies  int   `json:"replies"`
+	Bytes    int64 `json:"bytes"` // payload bytes of the replies as they came over the wire
+}
+
+// Server finds a server by id, or else by name; a name that two servers
+// carry finds neither.
+func (s *Snapshot) Server(nameOrID string) *Server {
+	var named *Server
+	for _, srv := range s.Servers {
+		if srv.ID == nameOrID {
+			return srv
+		}
+		if srv.Name == nameOrID {
+			if named != nil {
+				return nil
+			}
+			named = srv
+		}
+	}
+	return named
+}
+
+// SortServers brings servers into report order: cluster, name, id.
+func SortServers(servers []*Server) {
+	slices.SortFunc(servers, func(a, b *Server) int {
+		if c := strings.Compare(a.Cluster, b.Cluster); c != 0 {
+			return c
+		}
+		if c := strings.Compare(a.Name, b.Name); c != 0 {
+			return c
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+}
