@@ -1,0 +1,12 @@
+package check
+
+// Catalogue lists every check, in the order in which reports and documents
+// show them. The entries are shared and must not be changed.
+func Catalogue() []*Check { return catalogue }
+
+var catalogue = []*Check{
+	door001, door002, door003, door004, door005, door006, door007, door009,
+	sess001,
+	fleet001, fleet002, fleet003, fleet004, fleet005, fleet006, fleet007,
+	tls001, tls002, tls003, tls005,
+}

@@ -1,0 +1,186 @@
+package check
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+// Severity says how much a failing check matters.
+type Severity uint8
+
+// The severities, mildest first.
+const (
+	NoSeverity Severity = iota
+	Info
+	Warning
+	Critical
+)
+
+var severityNames = [...]string{NoSeverity: "none", Info: "info", Warning: "warning", Critical: "critical"}
+
+func (s Severity) String() string { return severityNames[min(int(s), len(severityNames)-1)] }
+
+// MarshalText writes the word that reports use.
+func (s Severity) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// UnmarshalText reads the word that reports use.
+func (s *Severity) UnmarshalText(text []byte) error {
+	for i, n := range severityNames {
+		if n == string(text) {
+			*s = Severity(i) //nolint:gosec // four entries
+			return nil
+		}
+	}
+	return fmt.Errorf("check: %q is no severity", text)
+}
+
+// Outcome is what a check says of one subject.
+type Outcome uint8
+
+// The outcomes. Unknown is the zero value.
+const (
+	Unknown Outcome = iota
+	Fail
+	Pass
+	NotApplicable
+)
+
+var outcomeNames = [...]string{Unknown: "unknown", Fail: "fail", Pass: "pass", NotApplicable: "not applicable"}
+
+func (o Outcome) String() string { return outcomeNames[min(int(o), len(outcomeNames)-1)] }
+
+// Kind says what a scope is about.
+type Kind string
+
+// The kinds of a scope.
+const (
+	KindSystem  Kind = "system"
+	KindCluster Kind = "cluster"
+	KindServer  Kind = "server"
+)
+
+// Scope names the subject that a check judged.
+type Scope struct {
+	Kind     Kind             `json:"kind"`
+	Cluster  string           `json:"cluster"`
+	Server   string           `json:"server"`
+	ServerID string           `json:"server_id"`
+	Door     posture.DoorKind `json:"door"`
+}
+
+// Verdict is what a check found on one subject.
+type Verdict struct {
+	Outcome  Outcome
+	Severity Severity // of a Fail; NoSeverity means the check's own
+	Firm     bool     // the severity holds for a listener on loopback too
+	Cause    posture.Cause
+	Summary  string // one sentence; of an Unknown, why
+	Evidence []posture.Evidence
+}
+
+// Result is a verdict with its check and its subject.
+type Result struct {
+	Check *Check
+	Scope Scope
+	Verdict
+}
+
+// Remedy is what to do about a cause.
+type Remedy struct {
+	Text   string // what to do and what it does to connected clients
+	Config string // the configuration to add or change; "" when there is none
+	Reload bool   // a reload applies it; otherwise the server must be restarted
+}
+
+// Check is one entry of the catalogue. Exactly one of Door, Server and Group
+// is set.
+type Check struct {
+	ID       string
+	Aliases  []string // ids of the same check elsewhere (nats audit)
+	Severity Severity
+	Title    string // what is wrong, in a few words
+	Doc      string // why it matters, and how it is judged
+	Needs    posture.Input
+	Since    posture.Since // servers older than this cannot tell
+
+	Doors  []posture.DoorKind // the doors that Door judges
+	Proves bool               // a touch alone decides it
+	Door   func(Policy, *posture.Snapshot, *posture.Server, *posture.Door) Verdict
+	Server func(Policy, *posture.Snapshot, *posture.Server) Verdict
+	Group  func(Policy, *posture.Snapshot, Group) Verdict
+	By     Grouping // how servers are put into the groups that Group judges
+
+	Remedy   Remedy                   // when the cause has none of its own
+	Remedies map[posture.Cause]Remedy // by cause
+	Refs     []string
+}
+
+// RemedyFor is what to do about a cause of this check.
+func (c *Check) RemedyFor(cause posture.Cause) Remedy {
+	if r, ok := c.Remedies[cause]; ok {
+		return r
+	}
+	return c.Remedy
+}
+
+// Policy is what the user decides about judging.
+type Policy struct {
+	// LoopbackExposed takes listeners on loopback for reachable: something
+	// forwards to them (a sidecar, a tunnel, a proxy).
+	LoopbackExposed bool
+	// CertWarning and CertCritical are how long before a certificate's end
+	// TLS_001 speaks up.
+	CertWarning, CertCritical time.Duration
+	// ChangeShown is how long FLEET_006 shows a configuration change.
+	ChangeShown time.Duration
+}
+
+// DefaultPolicy is the policy of the catalogue.
+func DefaultPolicy() Policy {
+	return Policy{
+		CertWarning:  30 * 24 * time.Hour,
+		CertCritical: 7 * 24 * time.Hour,
+		ChangeShown:  10 * time.Minute,
+	}
+}
+
+// Lookup finds a check by its id or one of its aliases.
+func Lookup(id string) *Check {
+	for _, c := range Catalogue() {
+		if c.ID == id {
+			return c
+		}
+		for _, a := range c.Aliases {
+			if a == id {
+				return c
+			}
+		}
+	}
+	return nil
+}
+
+func pass(format string, args ...any) Verdict {
+	return Verdict{Outcome: Pass, Summary: fmt.Sprintf(format, args...)}
+}
+
+func fail(cause posture.Cause, format string, args ...any) Verdict {
+	return Verdict{Outcome: Fail, Cause: cause, Summary: fmt.Sprintf(format, args...)}
+}
+
+func unknown(format string, args ...any) Verdict {
+	return Verdict{Outcome: Unknown, Summary: fmt.Sprintf(format, args...)}
+}
+
+func (v Verdict) with(s Severity, evidence ...posture.Evidence) Verdict {
+	if s != NoSeverity {
+		v.Severity = s
+	}
+	v.Evidence = append(v.Evidence, evidence...)
+	return v
+}
+
+func reported(source, value string) posture.Evidence {
+	return posture.Evidence{Basis: posture.Reported, Source: source, Value: value}
+}

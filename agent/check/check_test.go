@@ -1,0 +1,135 @@
+package check
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+func TestCatalogueIsWellFormed(t *testing.T) {
+	seen := map[string]bool{}
+	for _, c := range Catalogue() {
+		for _, id := range append([]string{c.ID}, c.Aliases...) {
+			if seen[id] {
+				t.Errorf("%s is used twice", id)
+			}
+			seen[id] = true
+			if Lookup(id) != c {
+				t.Errorf("Lookup(%s) does not find it", id)
+			}
+		}
+		if !regexp.MustCompile(`^[A-Z]+_\d{3}$`).MatchString(c.ID) {
+			t.Errorf("%s: not an id", c.ID)
+		}
+		if c.Severity == NoSeverity || c.Title == "" || c.Doc == "" {
+			t.Errorf("%s: incomplete", c.ID)
+		}
+		kinds := 0
+		for _, set := range []bool{c.Door != nil, c.Server != nil, c.Group != nil} {
+			if set {
+				kinds++
+			}
+		}
+		if kinds != 1 || (c.Door != nil) != (len(c.Doors) > 0) || (c.Group != nil) != (c.By != ByNothing) {
+			t.Errorf("%s: exactly one of Door, Server and Group, with what belongs to it", c.ID)
+		}
+		remedies := []Remedy{c.Remedy}
+		for _, r := range c.Remedies {
+			remedies = append(remedies, r)
+		}
+		for _, r := range remedies {
+			if r.Config != "" && !strings.HasSuffix(r.Config, "\n") {
+				t.Errorf("%s: a configuration ends with a newline", c.ID)
+			}
+		}
+		if c.Remedy.Text == "" && c.Remedies == nil {
+			t.Errorf("%s: no remediation", c.ID)
+		}
+	}
+}
+
+// TestMissingAnswersNeverPass takes every answer away, one set after the
+// other: nothing may then pass that needs it, and nothing may be closed.
+func TestMissingAnswersNeverPass(t *testing.T) {
+	all := posture.Statsz | posture.Varz | posture.Routez | posture.Gatewayz | posture.Leafz | posture.Connz | posture.AccountStatz | posture.Accountz
+	for heard := range all + 1 {
+		s := server("n1", on(posture.Websocket, "0.0.0.0"), on(posture.MQTT, "0.0.0.0"), on(posture.Monitor, "127.0.0.1"),
+			func(s *posture.Server) { s.Heard = heard })
+		for _, r := range Evaluate(fleet(s), DefaultPolicy()) {
+			if !heard.Has(r.Check.Needs) && r.Outcome != Unknown && r.Outcome != NotApplicable {
+				t.Errorf("%s is %s with only %v answered", r.Check.ID, r.Outcome, heard.InputNames())
+			}
+		}
+		for i := range s.Doors {
+			if d := &s.Doors[i]; !heard.Has(posture.Varz) && d.Access != posture.Unknown {
+				t.Errorf("the %s door is %s without VARZ", d.Kind, d.Access)
+			}
+		}
+	}
+}
+
+func TestSeverityBends(t *testing.T) {
+	exposed := DefaultPolicy()
+	exposed.LoopbackExposed = true
+	loopback := server("n1", open, on(posture.Client, "127.0.0.1"))
+	restricted := server("n1", open)
+	restricted.Door(posture.Client).Landing.Restricted = true
+	for _, c := range []struct {
+		name   string
+		server *posture.Server
+		policy Policy
+		want   Severity
+	}{
+		{"reachable", server("n1", open), DefaultPolicy(), Critical},
+		{"IPv6 wildcard", server("n1", open, on(posture.Client, "::")), DefaultPolicy(), Critical},
+		{"loopback", loopback, DefaultPolicy(), Warning},
+		{"IPv6 loopback", server("n1", open, on(posture.Client, "[::1]")), DefaultPolicy(), Warning},
+		{"loopback behind a forwarder", loopback, exposed, Critical},
+		{"restricted landing", restricted, DefaultPolicy(), Warning},
+		{"any certificate of the CA", server("n1", open, door(posture.Client, func(d *posture.Door) {
+			d.TLS = posture.TLS{On: posture.Yes, Required: posture.Yes, Verify: posture.Yes}
+		})), DefaultPolicy(), Warning},
+	} {
+		r := door001.judge(nil, fleet(c.server), c.policy)[0]
+		if r.Outcome != Fail || r.Severity != c.want {
+			t.Errorf("%s: %s %s, want fail %s", c.name, r.Outcome, r.Severity, c.want)
+		}
+	}
+	for left, want := range map[time.Duration]Severity{
+		-time.Hour: Critical, 6 * 24 * time.Hour: Critical, 8 * 24 * time.Hour: Warning,
+	} {
+		r := tls001.judge(nil, fleet(server("n1", door(posture.Client, expires(left)))), DefaultPolicy())[0]
+		if r.Outcome != Fail || r.Severity != want {
+			t.Errorf("certificate with %s left: %s %s, want fail %s", left, r.Outcome, r.Severity, want)
+		}
+	}
+}
+
+// TestGroupsKeepToThemselves: clusters are compared inside, super-clusters
+// as one, and a leaf of another operator with nobody.
+func TestGroupsKeepToThemselves(t *testing.T) {
+	in := func(cluster string, super bool) func(*posture.Server) {
+		return func(s *posture.Server) { s.Cluster, s.SuperCluster = cluster, super }
+	}
+	snap := fleet(
+		server("a1", in("a", true), operator("OA")), server("a2", in("a", true), operator("OA")),
+		server("b1", in("b", true), operator("OB")),
+		server("leaf", in("", false), operator("OC")),
+		server("other", in("x", false), operator("OD")), server("other2", in("x", false), operator("OD")),
+	)
+	var failed []Scope
+	for _, r := range fleet002.judge(nil, snap, DefaultPolicy()) {
+		if r.Outcome == Fail {
+			failed = append(failed, r.Scope)
+			if strings.Contains(r.Summary, "leaf") || strings.Contains(r.Summary, "other") {
+				t.Errorf("compared with servers elsewhere: %s", r.Summary)
+			}
+		}
+	}
+	if len(failed) != 1 || failed[0].Kind != KindSystem {
+		t.Errorf("got %v, want one failure over the super-cluster", failed)
+	}
+}

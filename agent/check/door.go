@@ -1,0 +1,294 @@
+package check
+
+import (
+	"fmt"
+
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+const (
+	refAuth       = "https://docs.nats.io/running-a-nats-service/configuration/securing_nats/auth_intro"
+	refNoAuthUser = "https://docs.nats.io/running-a-nats-service/configuration/securing_nats/accounts"
+	refWebsocket  = "https://docs.nats.io/running-a-nats-service/configuration/websocket/websocket_conf"
+	refMQTT       = "https://docs.nats.io/running-a-nats-service/configuration/mqtt/mqtt_config"
+	refMonitoring = "https://docs.nats.io/running-a-nats-service/nats_admin/monitoring"
+	refTLS        = "https://docs.nats.io/running-a-nats-service/configuration/securing_nats/tls"
+	refCluster    = "https://docs.nats.io/running-a-nats-service/configuration/clustering"
+	refLeafnode   = "https://docs.nats.io/running-a-nats-service/configuration/leafnodes"
+	refGateway    = "https://docs.nats.io/running-a-nats-service/configuration/gateways"
+	refOperator   = "https://docs.nats.io/running-a-nats-service/configuration/securing_nats/auth_intro/jwt"
+)
+
+// addUsers is the smallest configuration that closes a server that asks
+// nobody for anything.
+const addUsers = `accounts {
+  APP: { users: [ { user: app, password: "$2a$11$..." } ] }   # bcrypt: nats server passwd
+  $SYS: { users: [ { user: admin, password: "$2a$11$..." } ] } # by this name: another system_account takes a restart
+}
+`
+
+// addUsersKeepSystem closes a server whose system account is already named.
+const addUsersKeepSystem = `# beside the system account that is there:
+accounts {
+  APP: { users: [ { user: app, password: "$2a$11$..." } ] }   # bcrypt: nats server passwd
+}
+authorization {}   # says that nobody else is meant to get in
+`
+
+const dropsStrangers = "Clients that are connected without credentials are dropped at once with an authorization violation: give them credentials first."
+
+var door001 = &Check{
+	ID: "DOOR_001", Aliases: []string{"SERVER_007"}, Severity: Critical,
+	Title: "client port lets anonymous clients in",
+	Doc: "Whoever reaches the port reads, writes and impersonates everything in the account where he lands. " +
+		"A server that reports auth_required is not closed for that: no_auth_user, the hidden user, a default sentinel and a callout " +
+		"that admits everybody all leave the flag on. So the flag is never a Pass here, only a touch shows that the door is closed.",
+	Needs: posture.Varz,
+	Doors: []posture.DoorKind{posture.Client},
+	Door:  openDoor, Proves: true,
+	Remedies: map[posture.Cause]Remedy{
+		posture.CauseNoConfig: {
+			Text: "The server was started without a configuration file. Write one with users and restart the server with -c; a reload cannot bring in a first file. " +
+				"The restart disconnects every client; those without credentials do not come back.",
+			Config: addUsers,
+		},
+		posture.CauseNoAuthBlock: {
+			Text:   "Add users to the configuration file and reload. " + dropsStrangers,
+			Config: addUsers, Reload: true,
+		},
+		posture.CauseHiddenUser: {
+			Text: "Only the system account has users, so the server made itself a hidden user that lets everybody into " + posture.GlobalAccount + ". " +
+				"Add an account with users, or an empty authorization block, and reload: the hidden user goes with it. " +
+				"Clients that came in by it are disconnected at once and do not come back: give them credentials first.",
+			Config: addUsersKeepSystem, Reload: true,
+		},
+		posture.CauseAllowNonTLS: {
+			Text: "Certificates are verified, but allow_non_tls lets plaintext clients in without one. Remove it and restart: a reload does not apply it. " +
+				"Plaintext clients do not come back after the restart. Map the certificates to users too, or any certificate of the CA is enough.",
+			Config: "tls {\n  # ... cert_file, key_file, ca_file as they are\n  verify_and_map: true\n}\n# remove: allow_non_tls: true\n",
+		},
+		posture.CauseCertificateOnly: {
+			Text:   "Any certificate of the CA is let in, under no name. Map certificates to users and restart: a reload that turns the mapping on is refused. Clients whose certificate matches no user do not come back after the restart.",
+			Config: "tls {\n  # ... cert_file, key_file, ca_file as they are\n  verify_and_map: true\n}\nauthorization { users: [ { user: \"CN=app,OU=team\" } ] }\n",
+		},
+		posture.CauseNoAuthUser: {
+			Text: "no_auth_user takes whoever brings no credentials for that user. Remove it and restart: a reload does not apply that, unless its user is removed with it. " +
+				"Clients without credentials do not come back after the restart. If strangers are meant to get in, restrict the permissions of that user.",
+			Config: "# remove: no_auth_user: ...\n",
+		},
+		posture.CauseOperatorAdmits: {
+			Text: "The server is in operator mode and lets strangers in: either default_sentinel names a user that is not restricted, or an account's auth callout signs everybody. " +
+				"Look at default_sentinel in the configuration, and at what the callout service answers to a client without credentials.",
+			Reload: true,
+		},
+		posture.CauseCalloutAdmits: {
+			Text:   "The auth callout service signs everybody, whatever credentials come. Mend the service: the server does what it says. Clients stay connected until their user expires.",
+			Reload: true,
+		},
+		posture.CauseAnonymousAdmitted: {
+			Text: "The server asks for credentials and lets strangers in: through its hidden user, when only the system account has users, or through an auth callout that signs everybody. This version does not tell which.",
+		},
+		posture.CauseAnonymousSeen: {
+			Text: "An anonymous session is inside although the server asks for credentials. Look at the session below, then at no_auth_user and default_sentinel in the configuration; removing no_auth_user takes a restart, unless its user is removed with it.",
+		},
+	},
+	Remedy: Remedy{Text: "Add users to the configuration file. " + dropsStrangers, Config: addUsers, Reload: true},
+	Refs:   []string{refAuth, refNoAuthUser},
+}
+
+var door002 = &Check{
+	ID: "DOOR_002", Severity: Critical,
+	Title: "websocket port lets anonymous clients in",
+	Doc: "A browser, or anything that speaks websocket, gets in without credentials. The websocket block can override the server's authentication: " +
+		"websocket.no_auth_user opens this port on a server whose client port is closed, and VARZ shows it. A username or token of the websocket block guards only this port, and VARZ does not show it.",
+	Needs: posture.Varz,
+	Doors: []posture.DoorKind{posture.Websocket},
+	Door:  openDoor, Proves: true,
+	Remedies: map[posture.Cause]Remedy{
+		posture.CauseWSNoAuthUser: {
+			Text:   "Remove no_auth_user from the websocket block and restart: a reload does not apply changes of this block. Websocket clients without credentials do not come back after the restart.",
+			Config: "websocket {\n  # ... as it is, without: no_auth_user\n}\n",
+		},
+		posture.CauseInherits: {
+			Text:   "The websocket port takes the client port's authentication, and that one is open: close it there, and reload. " + dropsStrangers,
+			Config: addUsers, Reload: true,
+		},
+	},
+	Remedy: Remedy{Text: "Close the client port (DOOR_001) and remove no_auth_user from the websocket block; the latter takes a restart.", Config: addUsers},
+	Refs:   []string{refWebsocket},
+}
+
+var door003 = &Check{
+	ID: "DOOR_003", Severity: Critical,
+	Title: "MQTT port lets anonymous clients in",
+	Doc: "The door is never touched: an MQTT CONNECT that is let in creates five JetStream streams in the account. It is judged by VARZ: " +
+		"mqtt.no_auth_user opens it; without an override it is as open as the client port. A tls_map, or TLS of its own, leaves it unknown.",
+	Needs: posture.Varz,
+	Doors: []posture.DoorKind{posture.MQTT},
+	Door:  openDoor, Proves: true,
+	Remedies: map[posture.Cause]Remedy{
+		posture.CauseMQTTNoAuthUser: {
+			Text:   "Remove no_auth_user from the mqtt block and restart: a reload does not apply it. Devices without credentials do not come back after the restart.",
+			Config: "mqtt {\n  # ... as it is, without: no_auth_user\n}\n",
+		},
+		posture.CauseInherits: {
+			Text:   "The MQTT port takes the client port's authentication, and that one is open: close it there, and reload. " + dropsStrangers,
+			Config: addUsers, Reload: true,
+		},
+	},
+	Remedy: Remedy{Text: "Close the client port (DOOR_001) and remove no_auth_user from the mqtt block; the latter takes a restart.", Config: addUsers},
+	Refs:   []string{refMQTT},
+}
+
+// openDoor judges the doors that authenticate their peers.
+func openDoor(_ Policy, _ *posture.Snapshot, s *posture.Server, d *posture.Door) Verdict {
+	switch {
+	case d.Access == posture.Open:
+		v := fail(d.Cause, "%s lets strangers in on its %s port %s", s.Name, d.Kind, d.Address())
+		v.Summary += landing(d.Landing)
+		if contradicted(d) {
+			v.Summary = fmt.Sprintf("%s reports auth_required, and lets strangers in on its %s port %s%s", s.Name, d.Kind, d.Address(), landing(d.Landing))
+		}
+		v.Severity, v.Firm = landedSeverity(s, d.Landing)
+		return v.with(NoSeverity, d.Evidence...)
+	case d.Cause == posture.CauseCertificateOnly:
+		return fail(d.Cause, "%s lets any certificate of its CA in on its %s port %s, under no name", s.Name, d.Kind, d.Address()).
+			with(Warning, d.Evidence...)
+	case d.Access == posture.Closed && d.Basis > posture.Reported:
+		return pass("a stranger was refused").with(NoSeverity, d.Evidence...)
+	case d.Access == posture.Closed:
+		return unknown("closed on the server's word only").with(NoSeverity, d.Evidence...)
+	default:
+		return unknown("%s", d.Reason).with(NoSeverity, d.Evidence...)
+	}
+}
+
+func landing(l *posture.Landing) string {
+	switch {
+	case l == nil:
+		return ""
+	case l.Account != "" && l.User != "":
+		return fmt.Sprintf(", as %s in %s", l.User, l.Account)
+	case l.Account != "":
+		return ", into " + l.Account
+	case l.User != "":
+		return ", as " + l.User
+	default:
+		return ""
+	}
+}
+
+// landedSeverity: a stranger whom permissions restrict is half as bad, and
+// one in the system account always as bad as can be.
+func landedSeverity(s *posture.Server, l *posture.Landing) (severity Severity, firm bool) {
+	switch {
+	case l == nil:
+		return NoSeverity, false
+	case l.Account != "" && l.Account == s.SystemAccount:
+		return Critical, true
+	case l.Restricted:
+		return Warning, false
+	default:
+		return NoSeverity, false
+	}
+}
+
+// contradicted tells whether the server itself claims to be closed.
+func contradicted(d *posture.Door) bool {
+	for _, e := range d.Evidence {
+		if e.Basis == posture.Reported && e.Access == posture.Closed {
+			return true
+		}
+	}
+	return false
+}
+
+var door004 = &Check{
+	ID: "DOOR_004", Severity: Critical,
+	Title: "leafnode port lets anonymous leafs in",
+	Doc: "Whoever joins as a leafnode exchanges all messages of the account where he lands. The door is the leafnode port, and the path /leafnode of the websocket port. " +
+		"Before 2.12.0 a leafnode port without authorization of its own lets anonymous leafs in even where the client port is closed.",
+	Needs: posture.Varz,
+	Doors: []posture.DoorKind{posture.Leafnode},
+	Door:  openDoor, Proves: true,
+	Remedies: map[posture.Cause]Remedy{
+		posture.CauseLeafNoAuth: {
+			Text:   "Give the leafnodes block an authorization of its own and restart: a reload does not apply it. Leafs without credentials do not come back after the restart.",
+			Config: "leafnodes {\n  authorization { user: leaf, password: \"$2a$11$...\", account: APP }   # bcrypt: nats server passwd\n}\n",
+		},
+	},
+	Remedy: Remedy{
+		Text:   "The leafnode port takes the client port's authentication, and that one is open: close it there, and give the leafnodes block an authorization of its own. The latter takes a restart; leafs without credentials do not come back.",
+		Config: "leafnodes {\n  authorization { user: leaf, password: \"$2a$11$...\", account: APP }   # bcrypt: nats server passwd\n}\n",
+	},
+	Refs: []string{refLeafnode},
+}
+
+var door005 = &Check{
+	ID: "DOOR_005", Severity: Critical,
+	Title: "route port lets anybody join the cluster",
+	Doc:   "Whoever joins a cluster as a server reads and writes every account. A touch is an anonymous client that the port turns away: before its authorization, or after.",
+	Needs: posture.Varz,
+	Doors: []posture.DoorKind{posture.Route},
+	Door:  openDoor, Proves: true,
+	Remedy: Remedy{
+		Text:   "Give the cluster block an authorization, the same on every member, with the user and password in the routes' URLs of all of them, and reload. Routes whose peer brings no password are closed at once. Bind the port to a network of the servers' own.",
+		Config: "cluster {\n  authorization { user: route, password: \"a long random one\" }\n  routes: [ \"nats-route://route:a-long-random-one@n2:6222\" ]\n}\n", Reload: true,
+	},
+	Refs: []string{refCluster},
+}
+
+var door006 = &Check{
+	ID: "DOOR_006", Severity: Critical,
+	Title: "gateway port lets anybody join the super-cluster",
+	Doc:   "Whoever joins as a gateway exchanges messages of every account with the super-cluster. A touch is an anonymous client that the port turns away: before its authorization, or after.",
+	Needs: posture.Varz,
+	Doors: []posture.DoorKind{posture.Gateway},
+	Door:  openDoor, Proves: true,
+	Remedy: Remedy{
+		Text:   "Give the gateway block an authorization, the same in every cluster, with the user and password in the gateways' URLs, and restart one server at a time.",
+		Config: "gateway {\n  authorization { user: gateway, password: \"a long random one\" }\n}\n",
+	},
+	Refs: []string{refGateway},
+}
+
+var door007 = &Check{
+	ID: "DOOR_007", Severity: Warning,
+	Title: "HTTP monitoring is reachable beyond loopback",
+	Doc: "The monitoring port never asks for credentials, not even over HTTPS with client certificates. It shows connections, subjects, accounts and configuration " +
+		"to whoever reaches it. It should listen on loopback, or behind something that authenticates.",
+	Needs: posture.Varz,
+	Doors: []posture.DoorKind{posture.Monitor}, Proves: true,
+	Door: func(policy Policy, _ *posture.Snapshot, s *posture.Server, d *posture.Door) Verdict {
+		if d.Loopback() && !policy.LoopbackExposed {
+			return pass("it listens on loopback")
+		}
+		return fail(d.Cause, "%s shows its monitoring to everybody who reaches %s", s.Name, d.Address()).with(NoSeverity, d.Evidence...)
+	},
+	Remedy: Remedy{
+		Text:   "Bind monitoring to loopback, or put it behind a firewall or a proxy that authenticates, and restart: a reload does not move the listener. Clients are disconnected by the restart and come back.",
+		Config: "http: \"127.0.0.1:8222\"\n",
+	},
+	Refs: []string{refMonitoring},
+}
+
+var door009 = &Check{
+	ID: "DOOR_009", Severity: Info,
+	Title: "verdict rests on the server's word only",
+	Doc: "This door was not tried, or could not be: touches are off, it cannot be reached from here, another server answers at its address. " +
+		"It is unknown, or the server says that it is closed; servers were seen to say so and to let strangers in all the same. " +
+		"Profiling is left out: nothing that a server answers shows it.",
+	Needs: posture.Varz,
+	Doors: []posture.DoorKind{posture.Client, posture.Websocket, posture.MQTT, posture.Leafnode, posture.Route, posture.Gateway},
+	Door: func(_ Policy, _ *posture.Snapshot, s *posture.Server, d *posture.Door) Verdict {
+		if !d.Weak() {
+			return pass("decided by %s evidence", d.Basis)
+		}
+		if d.Access == posture.Closed {
+			return fail("", "%s says that its %s port %s is closed, and a touch has not shown it", s.Name, d.Kind, d.Address()).with(NoSeverity, d.Evidence...)
+		}
+		return fail("", "whether %s lets strangers in on its %s port %s is not known: %s", s.Name, d.Kind, d.Address(), d.Reason).with(NoSeverity, d.Evidence...)
+	},
+	Remedy: Remedy{Text: "Try the door yourself from where a stranger would come, without credentials: for a client port, `nats --no-context --server HOST:PORT rtt`.", Reload: true},
+	Refs:   []string{refAuth},
+}

@@ -1,0 +1,178 @@
+package check
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+// Grouping says which servers are judged together.
+type Grouping uint8
+
+// The groupings.
+const (
+	ByNothing Grouping = iota
+	ByCluster          // the members of one cluster
+	BySystem           // all servers
+	ByMesh             // the servers that routes and gateways join: one super-cluster, or a cluster without gateways
+)
+
+// Group is a set of servers that a check compares.
+type Group struct {
+	Scope   Scope
+	Members []*posture.Server // those whose answers came
+	Missing []*posture.Server // those known, but without the answers the check needs
+}
+
+// Evaluate judges a snapshot by every check of the catalogue and returns one
+// result per check and subject, in the order of the catalogue. It has no side
+// effects and depends on nothing but its arguments.
+func Evaluate(snap *posture.Snapshot, policy Policy) []Result {
+	subjects := 0
+	for _, c := range Catalogue() {
+		subjects += max(len(c.Doors), 1)
+	}
+	out := make([]Result, 0, subjects*len(snap.Servers))
+	for _, c := range Catalogue() {
+		out = c.judge(out, snap, policy)
+	}
+	return out
+}
+
+func (c *Check) judge(out []Result, snap *posture.Snapshot, policy Policy) []Result {
+	if c.Group != nil {
+		for _, g := range groups(snap, c.By) {
+			g.split(c)
+			out = append(out, Result{Check: c, Scope: g.Scope, Verdict: c.judgeGroup(policy, snap, g)})
+		}
+		return out
+	}
+	for _, s := range snap.Servers {
+		if c.Server != nil {
+			v, ok := c.cannotTell(s)
+			if ok {
+				v = c.Server(policy, snap, s)
+			}
+			out = append(out, Result{Check: c, Scope: serverScope(s), Verdict: v})
+			continue
+		}
+		for _, kind := range c.Doors {
+			out = append(out, c.judgeDoor(policy, snap, s, kind))
+		}
+	}
+	return out
+}
+
+func (c *Check) judgeDoor(policy Policy, snap *posture.Snapshot, s *posture.Server, kind posture.DoorKind) Result {
+	scope := serverScope(s)
+	scope.Door = kind
+	v, ok := c.cannotTell(s)
+	if door := s.Door(kind); !ok && door != nil && door.Basis == posture.Proven && c.Proves {
+		ok = true // a touch needs no answer of the server beside it
+	}
+	if ok {
+		switch door := s.Door(kind); {
+		case door == nil || door.On == posture.Unseen:
+			v = unknown("whether the server has this listener was not seen")
+		case door.On == posture.No:
+			v = Verdict{Outcome: NotApplicable, Summary: "the server has no such listener"}
+		default:
+			v = c.Door(policy, snap, s, door)
+			if !v.Firm {
+				v.Severity = bend(policy, door, v.Severity, c.Severity)
+			}
+		}
+	}
+	return Result{Check: c, Scope: scope, Verdict: v}
+}
+
+// cannotTell is the one place where a missing answer or an old server makes
+// an outcome Unknown. ok means that the check may judge.
+func (c *Check) cannotTell(s *posture.Server) (v Verdict, ok bool) {
+	if !s.Heard.Has(c.Needs) {
+		missing := (c.Needs &^ s.Heard).InputNames()
+		return unknown("no answer to %s", strings.Join(missing, ", ")), false
+	}
+	if !c.Since.Holds(s.Version) {
+		return unknown("version %s does not show it", s.Version), false
+	}
+	return Verdict{}, true
+}
+
+func (c *Check) judgeGroup(policy Policy, snap *posture.Snapshot, g Group) Verdict {
+	v := c.Group(policy, snap, g)
+	if v.Outcome == Pass && len(g.Missing) > 0 {
+		names := make([]string, len(g.Missing))
+		for i, s := range g.Missing {
+			names[i] = s.Name
+		}
+		return unknown("those that answered agree; no answer from %s", strings.Join(names, ", "))
+	}
+	if n := unnamed(snap); v.Outcome == Pass && n > 0 {
+		return unknown("those that answered agree; %s not known by name may belong to them", count(n, "server"))
+	}
+	return v
+}
+
+// unnamed counts the servers that should have answered and of which nothing
+// but their number is known.
+func unnamed(snap *posture.Snapshot) int {
+	n := snap.Expected
+	for _, s := range snap.Servers {
+		if s.State == posture.Answering || s.State == posture.Silent {
+			n--
+		}
+	}
+	return n
+}
+
+// bend lowers the severity for a listener that only its own machine reaches.
+func bend(policy Policy, door *posture.Door, given, standard Severity) Severity {
+	if given == NoSeverity {
+		given = standard
+	}
+	if given == Critical && door.Loopback() && !policy.LoopbackExposed {
+		return Warning
+	}
+	return given
+}
+
+func serverScope(s *posture.Server) Scope {
+	return Scope{Kind: KindServer, Cluster: s.Cluster, Server: s.Name, ServerID: s.ID}
+}
+
+func (g *Group) split(c *Check) {
+	members := g.Members
+	g.Members, g.Missing = nil, nil
+	for _, s := range members {
+		if _, ok := c.cannotTell(s); ok {
+			g.Members = append(g.Members, s)
+		} else {
+			g.Missing = append(g.Missing, s)
+		}
+	}
+}
+
+func groups(snap *posture.Snapshot, by Grouping) []Group {
+	if by == BySystem {
+		return []Group{{Scope: Scope{Kind: KindSystem}, Members: snap.Servers}}
+	}
+	byScope := map[Scope][]*posture.Server{}
+	for _, s := range snap.Servers {
+		switch {
+		case by == ByMesh && s.SuperCluster:
+			scope := Scope{Kind: KindSystem}
+			byScope[scope] = append(byScope[scope], s)
+		case s.Cluster != "":
+			scope := Scope{Kind: KindCluster, Cluster: s.Cluster}
+			byScope[scope] = append(byScope[scope], s)
+		}
+	}
+	out := make([]Group, 0, len(byScope))
+	for scope, members := range byScope {
+		out = append(out, Group{Scope: scope, Members: members})
+	}
+	slices.SortFunc(out, func(a, b Group) int { return strings.Compare(a.Scope.Cluster, b.Scope.Cluster) })
+	return out
+}

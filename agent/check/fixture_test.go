@@ -1,0 +1,247 @@
+package check
+
+import (
+	"testing"
+	"time"
+
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+var now = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+
+// server makes a judged server: one that answered everything, is in cluster
+// c1, asks for credentials, and has a client port reachable from outside.
+func server(name string, change ...func(*posture.Server)) *posture.Server {
+	s := &posture.Server{
+		ID: "N" + name, Name: name, Cluster: "c1", Version: "2.15.2", State: posture.Answering,
+		Heard:        posture.Statsz | posture.Varz | posture.Routez | posture.Gatewayz | posture.Leafz | posture.Connz | posture.AccountStatz | posture.Accountz,
+		AuthRequired: posture.Yes, AuthMode: posture.AuthStatic, NoConfigFile: posture.No,
+		Start: now.Add(-time.Hour), ConfigLoaded: now.Add(-time.Hour), SystemAccount: "$SYS",
+		Accounts: []string{"$G", "$SYS", "APP"},
+	}
+	for _, kind := range posture.DoorKinds() {
+		d := posture.Door{Kind: kind, On: posture.No}
+		if kind == posture.Profile {
+			d.On = posture.Unseen
+		}
+		s.Doors = append(s.Doors, d)
+	}
+	on(posture.Client, "10.0.0.1")(s)
+	for _, f := range change {
+		f(s)
+	}
+	posture.Judge(s)
+	return s
+}
+
+func on(kind posture.DoorKind, host string, change ...func(*posture.Door)) func(*posture.Server) {
+	return func(s *posture.Server) {
+		d := s.Door(kind)
+		d.On, d.Host, d.Port = posture.Yes, host, 4000+int(kind)
+		d.TLS = posture.TLS{On: posture.No, Required: posture.No, Verify: posture.No}
+		for _, f := range change {
+			f(d)
+		}
+	}
+}
+
+func door(kind posture.DoorKind, change func(*posture.Door)) func(*posture.Server) {
+	return func(s *posture.Server) { change(s.Door(kind)) }
+}
+
+func open(s *posture.Server) { s.AuthRequired, s.AuthMode = posture.No, posture.AuthNone }
+
+func deaf(s *posture.Server) { s.Heard &^= posture.Varz }
+
+func session(c posture.Session) func(*posture.Server) {
+	return func(s *posture.Server) {
+		s.Sessions.List = append(s.Sessions.List, c)
+		s.Sessions.Total++
+	}
+}
+
+func operator(key string) func(*posture.Server) {
+	return func(s *posture.Server) {
+		s.AuthMode = posture.AuthOperator
+		s.Operators = []posture.Operator{{Key: key}}
+	}
+}
+
+func touched(kind posture.DoorKind, a posture.Access) func(*posture.Server) {
+	return func(s *posture.Server) {
+		s.Touches = append(s.Touches, posture.Touch{Door: kind, Access: a, Answer: "test", Reason: map[posture.Access]string{posture.Unknown: "no answer"}[a]})
+	}
+}
+
+func fleet(servers ...*posture.Server) *posture.Snapshot {
+	return &posture.Snapshot{System: "test", Epoch: 2, Taken: now, Expected: len(servers), Heard: len(servers), Servers: servers}
+}
+
+func expires(in time.Duration) func(*posture.Door) {
+	return func(d *posture.Door) {
+		d.TLS = posture.TLS{On: posture.Yes, Required: posture.Yes, Verify: posture.No, NotAfter: now.Add(in)}
+	}
+}
+
+func silent(state posture.State) func(*posture.Server) {
+	return func(s *posture.Server) { s.State, s.Heard, s.KnownBy = state, 0, "ROUTEZ of n1" }
+}
+
+// fixtures are, for every check, a snapshot on which it fails, one on which
+// it passes and one on which it cannot tell. never says why there is none.
+var fixtures = map[string]struct {
+	fail, pass, unknown *posture.Snapshot
+	never               string
+}{
+	"DOOR_001": {
+		fail:    fleet(server("n1", open)),
+		pass:    fleet(server("n1", touched(posture.Client, posture.Closed))),
+		unknown: fleet(server("n1")), // closed on the server's word only
+	},
+	"DOOR_002": {
+		fail:    fleet(server("n1", on(posture.Websocket, "0.0.0.0", func(d *posture.Door) { d.NoAuthUser = "browser" }))),
+		pass:    fleet(server("n1", on(posture.Websocket, "0.0.0.0"), touched(posture.Websocket, posture.Closed))),
+		unknown: fleet(server("n1", open, on(posture.Websocket, "0.0.0.0", expires(time.Hour)))),
+	},
+	"DOOR_003": {
+		fail:    fleet(server("n1", on(posture.MQTT, "0.0.0.0", func(d *posture.Door) { d.NoAuthUser = "device" }))),
+		pass:    fleet(server("n1", on(posture.MQTT, "0.0.0.0"), touched(posture.Client, posture.Closed))),
+		unknown: fleet(server("n1", open, on(posture.MQTT, "0.0.0.0", func(d *posture.Door) { d.TLSMap = true }))),
+	},
+	"DOOR_004": {
+		fail:    fleet(server("n1", on(posture.Leafnode, "0.0.0.0"), touched(posture.Leafnode, posture.Open))),
+		pass:    fleet(server("n1", on(posture.Leafnode, "0.0.0.0"), touched(posture.Leafnode, posture.Closed))),
+		unknown: fleet(server("n1", on(posture.Leafnode, "0.0.0.0"), touched(posture.Leafnode, posture.Unknown))),
+	},
+	"DOOR_005": {
+		fail:    fleet(server("n1", on(posture.Route, "0.0.0.0"), touched(posture.Route, posture.Open))),
+		pass:    fleet(server("n1", on(posture.Route, "0.0.0.0"), touched(posture.Route, posture.Closed))),
+		unknown: fleet(server("n1", on(posture.Route, "0.0.0.0"))),
+	},
+	"DOOR_006": {
+		fail:    fleet(server("n1", on(posture.Gateway, "0.0.0.0"), touched(posture.Gateway, posture.Open))),
+		pass:    fleet(server("n1", on(posture.Gateway, "0.0.0.0"), touched(posture.Gateway, posture.Closed))),
+		unknown: fleet(server("n1", on(posture.Gateway, "0.0.0.0"), touched(posture.Gateway, posture.Unknown))),
+	},
+	"DOOR_007": {
+		fail:    fleet(server("n1", on(posture.Monitor, "0.0.0.0"))),
+		pass:    fleet(server("n1", on(posture.Monitor, "127.0.0.1"))),
+		unknown: fleet(server("n1", on(posture.Monitor, "0.0.0.0"), deaf)),
+	},
+	"DOOR_009": {
+		fail:    fleet(server("n1")),
+		pass:    fleet(server("n1", open)),
+		unknown: fleet(server("n1", deaf)),
+	},
+	"SESS_001": {
+		fail:    fleet(server("n1", session(posture.Session{CID: 7, Door: posture.Client, User: "nats-Ab12Cd34", Account: "$G"}))),
+		pass:    fleet(server("n1", session(posture.Session{CID: 7, Door: posture.Client, User: "app", Account: "$G"}))),
+		unknown: fleet(server("n1", func(s *posture.Server) { s.Heard &^= posture.Connz })),
+	},
+	"FLEET_001": {
+		fail:    fleet(server("n1"), server("n2", open), server("n3")),
+		pass:    fleet(server("n1"), server("n2")),
+		unknown: fleet(server("n1"), server("n2"), server("n3", deaf)),
+	},
+	"FLEET_002": {
+		fail:    fleet(server("n1", operator("OA")), server("n2", operator("OB"))),
+		pass:    fleet(server("n1", operator("OA")), server("n2", operator("OA"))),
+		unknown: fleet(server("n1", operator("OA")), server("n2", operator("OA")), server("n3", deaf)),
+	},
+	"FLEET_003": {
+		fail:    fleet(server("n1"), server("n2", func(s *posture.Server) { s.SystemAccount = "SYS" })),
+		pass:    fleet(server("n1"), server("n2")),
+		unknown: fleet(server("n1"), server("n2"), server("n3", deaf)),
+	},
+	"FLEET_004": {
+		fail:    fleet(server("n1"), server("n2", door(posture.Client, expires(90*24*time.Hour)))),
+		pass:    fleet(server("n1"), server("n2")),
+		unknown: fleet(server("n1"), server("n2"), server("n3", deaf)),
+	},
+	"FLEET_005": {
+		fail:  fleet(server("n1"), server("n2", silent(posture.Silent))),
+		pass:  fleet(server("n1")),
+		never: "silence is what it reports",
+	},
+	"FLEET_006": {
+		fail: fleet(server("n1", func(s *posture.Server) {
+			s.Change = &posture.Change{Seen: now.Add(-time.Minute), Loaded: now.Add(-time.Minute)}
+		})),
+		pass:    fleet(server("n1")),
+		unknown: fleet(server("n1", deaf)),
+	},
+	"FLEET_007": {
+		fail:    fleet(server("n1"), server("n2", func(s *posture.Server) { s.Version = "2.10.29" })),
+		pass:    fleet(server("n1"), server("n2")),
+		unknown: fleet(server("n1"), server("n2"), server("n3", deaf)),
+	},
+	"TLS_001": {
+		fail:    fleet(server("n1", door(posture.Client, expires(10*24*time.Hour)))),
+		pass:    fleet(server("n1", door(posture.Client, expires(90*24*time.Hour)))),
+		unknown: fleet(server("n1", door(posture.Client, expires(10*24*time.Hour)), func(s *posture.Server) { s.Version = "2.11.11" })),
+	},
+	"TLS_002": {
+		fail: fleet(server("n1", door(posture.Client, func(d *posture.Door) { d.TLS = posture.TLS{On: posture.Yes, Required: posture.No} }))),
+		pass: fleet(server("n1", door(posture.Client, expires(90*24*time.Hour)))),
+		unknown: fleet(server("n1", door(posture.Client, func(d *posture.Door) { d.TLS = posture.TLS{Required: posture.No} }),
+			func(s *posture.Server) { s.Version = "2.10.29" })),
+	},
+	"TLS_003": {
+		fail: fleet(server("n1", open, door(posture.Client, func(d *posture.Door) {
+			d.TLS = posture.TLS{On: posture.Yes, Required: posture.Yes, Verify: posture.Yes}
+		}))),
+		never: "", // a mapping is not visible: see the pass that cannot be, below
+		unknown: fleet(server("n1", door(posture.Client, func(d *posture.Door) {
+			d.TLS = posture.TLS{On: posture.Yes, Required: posture.Yes, Verify: posture.Yes}
+		}))),
+	},
+	"TLS_005": {
+		fail:    fleet(server("n1", on(posture.Websocket, "0.0.0.0"))),
+		pass:    fleet(server("n1", on(posture.Websocket, "0.0.0.0", expires(90*24*time.Hour)))),
+		unknown: fleet(server("n1", on(posture.Websocket, "0.0.0.0"), deaf)),
+	},
+}
+
+// neverPasses names the checks for which $SYS holds no positive evidence.
+var neverPasses = map[string]string{
+	"TLS_003": "$SYS does not show whether certificates are mapped to users",
+}
+
+// TestEveryCheckHasItsFixtures runs each check on its fixtures, and fails
+// when a check has none.
+func TestEveryCheckHasItsFixtures(t *testing.T) {
+	for _, c := range Catalogue() {
+		t.Run(c.ID, func(t *testing.T) {
+			fx, ok := fixtures[c.ID]
+			if !ok {
+				t.Fatal("no fixtures")
+			}
+			for _, f := range []struct {
+				want  Outcome
+				snap  *posture.Snapshot
+				never string
+			}{{Fail, fx.fail, ""}, {Pass, fx.pass, neverPasses[c.ID]}, {Unknown, fx.unknown, fx.never}} {
+				if f.snap == nil {
+					if f.never == "" {
+						t.Errorf("no fixture for %s, and no reason why there is none", f.want)
+					}
+					continue
+				}
+				if got := outcomes(c, f.snap); !got[f.want] {
+					t.Errorf("wanted %s somewhere, got %v", f.want, got)
+				}
+				if got := outcomes(c, f.snap); f.want != Fail && got[Fail] {
+					t.Errorf("fails on the fixture for %s", f.want)
+				}
+			}
+		})
+	}
+}
+
+func outcomes(c *Check, snap *posture.Snapshot) map[Outcome]bool {
+	got := map[Outcome]bool{}
+	for _, r := range c.judge(nil, snap, DefaultPolicy()) {
+		got[r.Outcome] = true
+	}
+	return got
+}

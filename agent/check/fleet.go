@@ -1,0 +1,209 @@
+package check
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+const (
+	causeSilent   posture.Cause = "silent"
+	causeLameDuck posture.Cause = "lame-duck"
+	causeShutDown posture.Cause = "shut-down"
+)
+
+var fleet001 = &Check{
+	ID: "FLEET_001", Severity: Critical,
+	Title: "auth mode differs inside one cluster",
+	Doc: "A cluster is as open as its most open member: the half-finished migration, the server that was restarted with the wrong file. " +
+		"The mode is none, static or operator, as VARZ shows it.",
+	Needs: posture.Varz, By: ByCluster,
+	Group: func(_ Policy, _ *posture.Snapshot, g Group) Verdict {
+		return differ(g, "auth mode", "VARZ auth_required, trusted_operators", func(s *posture.Server) string { return s.AuthMode.String() })
+	},
+	Remedy: Remedy{
+		Text: "Bring the odd servers to the configuration of the others, one at a time. Moving between none and static by users works by reload; to or from operator mode takes a restart. " +
+			"Clients of the changed servers that lack the new credentials are dropped.",
+	},
+	Refs: []string{refCluster, refAuth},
+}
+
+var fleet002 = &Check{
+	ID: "FLEET_002", Severity: Critical,
+	Title: "trusted operators differ",
+	Doc:   "Servers that routes or gateways join trust different operators: accounts that one side signs are unknown to the other, or an old operator is still trusted somewhere. Servers outside of operator mode are FLEET_001's business.",
+	Needs: posture.Varz, By: ByMesh,
+	Group: func(_ Policy, _ *posture.Snapshot, g Group) Verdict {
+		g.Members = slices.DeleteFunc(g.Members, func(s *posture.Server) bool { return s.AuthMode != posture.AuthOperator })
+		return differ(g, "trusted operators", "VARZ trusted_operators_claim", func(s *posture.Server) string {
+			keys := make([]string, len(s.Operators))
+			for i, o := range s.Operators {
+				keys[i] = o.Key
+			}
+			slices.Sort(keys)
+			return strings.Join(keys, " ")
+		})
+	},
+	Remedy: Remedy{Text: "Give every server the same operator JWT and restart them one at a time: operators are not reloaded. Clients are disconnected by each restart; those whose account the new operator did not sign do not come back."},
+	Refs:   []string{refOperator},
+}
+
+var fleet003 = &Check{
+	ID: "FLEET_003", Severity: Critical,
+	Title: "system account differs",
+	Doc:   "Servers that routes or gateways join name different system accounts: whoever watches one of them does not see all servers.",
+	Needs: posture.Varz, By: ByMesh,
+	Group: func(_ Policy, _ *posture.Snapshot, g Group) Verdict {
+		return differ(g, "system account", "VARZ system_account", func(s *posture.Server) string { return s.SystemAccount })
+	},
+	Remedy: Remedy{Text: "Name the same system_account on every server and restart the odd ones: it is not reloaded. Clients are disconnected by the restart and come back.", Config: "system_account: SYS\n"},
+	Refs:   []string{refCluster},
+}
+
+var fleet004 = &Check{
+	ID: "FLEET_004", Severity: Warning,
+	Title: "TLS is required on some members only",
+	Doc:   "Clients that fail over to the odd member speak plaintext, or do not get in at all. Judged for the client and the leafnode port of every cluster.",
+	Needs: posture.Varz, By: ByCluster,
+	Group: func(_ Policy, _ *posture.Snapshot, g Group) Verdict {
+		var fails []Verdict
+		judged := false
+		for _, kind := range []posture.DoorKind{posture.Client, posture.Leafnode} {
+			with := slices.DeleteFunc(slices.Clone(g.Members), func(s *posture.Server) bool {
+				d := s.Door(kind)
+				return d == nil || d.On != posture.Yes || d.TLS.Required == posture.Unseen
+			})
+			v := differ(Group{Scope: g.Scope, Members: with}, fmt.Sprintf("TLS on the %s port", kind), "VARZ tls_required", func(s *posture.Server) string {
+				if s.Door(kind).TLS.Required == posture.Yes {
+					return "required"
+				}
+				return "not required"
+			})
+			judged = judged || v.Outcome == Pass
+			if v.Outcome == Fail {
+				fails = append(fails, v)
+			}
+		}
+		switch {
+		case len(fails) > 0:
+			v := fails[0]
+			for _, more := range fails[1:] {
+				v.Summary += "; " + more.Summary
+				v.Evidence = append(v.Evidence, more.Evidence...)
+			}
+			return v
+		case judged:
+			return pass("all members agree")
+		default:
+			return Verdict{Outcome: NotApplicable, Summary: "fewer than two members to compare"}
+		}
+	},
+	Remedy: Remedy{Text: "Give every member a tls block for that port. Turning TLS on works by reload; clients that are connected stay, new ones must speak TLS.", Config: "tls {\n  cert_file: \"server.pem\"\n  key_file: \"server-key.pem\"\n}\n", Reload: true},
+	Refs:   []string{refTLS},
+}
+
+// differ fails when the members of a group do not all show the same value.
+func differ(g Group, what, source string, value func(*posture.Server) string) Verdict {
+	if len(g.Members) < 2 {
+		return Verdict{Outcome: NotApplicable, Summary: "fewer than two servers to compare"}
+	}
+	byValue := map[string][]string{}
+	for _, s := range g.Members {
+		v := cmp.Or(value(s), "none")
+		byValue[v] = append(byValue[v], s.Name)
+	}
+	values := slices.SortedFunc(maps.Keys(byValue), func(a, b string) int {
+		// The majority first: the others are the odd ones.
+		return cmp.Or(cmp.Compare(len(byValue[b]), len(byValue[a])), strings.Compare(a, b))
+	})
+	if len(values) == 1 {
+		return pass("all of %d show %s", len(g.Members), values[0])
+	}
+	parts := make([]string, len(values))
+	var evidence []posture.Evidence
+	for i, v := range values {
+		names := byValue[v]
+		slices.Sort(names)
+		parts[i] = fmt.Sprintf("%s on %s", v, list(names))
+		evidence = append(evidence, reported(source, v+": "+list(names)))
+	}
+	where := "the fleet"
+	if g.Scope.Kind == KindCluster {
+		where = "cluster " + g.Scope.Cluster
+	}
+	return fail("", "%s differs in %s: %s", what, where, strings.Join(parts, ", ")).with(NoSeverity, evidence...)
+}
+
+// list names servers, all of a few and the first of many.
+func list(names []string) string {
+	const shown = 5
+	if len(names) <= shown+1 {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:shown], ", "), len(names)-shown)
+}
+
+var fleet005 = &Check{
+	ID: "FLEET_005", Severity: Warning,
+	Title: "a known server did not answer",
+	Doc: "Its peers or an earlier sweep know the server, and it was silent, also when it was asked by its own id. Nothing is said about its doors meanwhile. " +
+		"A lame-duck server still has clients but answers no more; a shut-down one has said goodbye.",
+	Server: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
+		switch s.State {
+		case posture.Answering:
+			return pass("it answered")
+		case posture.LameDuck:
+			return fail(causeLameDuck, "%s is in lame-duck mode: it answers no more, and its clients are being moved", s.Name).with(Info, known(s))
+		case posture.ShutDown:
+			return fail(causeShutDown, "%s has shut down", s.Name).with(Info, known(s))
+		case posture.Silent:
+		}
+		return fail(causeSilent, "%s did not answer; it is known by %s", s.Name, s.KnownBy).with(NoSeverity, known(s))
+	},
+	Remedies: map[posture.Cause]Remedy{
+		causeLameDuck: {Text: "Nothing, if this was meant. The finding ends when the server is forgotten or comes back."},
+		causeShutDown: {Text: "Nothing, if this was meant. The finding ends when the server is forgotten or comes back."},
+	},
+	Remedy: Remedy{Text: "See whether the process runs and whether its routes, gateways or leafnode connections are up (`nats server list`). A server of another system account never answers: see FLEET_003."},
+	Refs:   []string{refCluster},
+}
+
+func known(s *posture.Server) posture.Evidence { return reported("known by", s.KnownBy) }
+
+var fleet006 = &Check{
+	ID: "FLEET_006", Severity: Info,
+	Title:  "configuration changed",
+	Doc:    "The load time or the digest of a server's configuration moved between two sweeps. Shown for some minutes, with the posture before and after.",
+	Needs:  posture.Varz,
+	Server: configChanged,
+	Remedy: Remedy{Text: "Nothing, if the change was meant. Compare before and after."},
+}
+
+func configChanged(policy Policy, snap *posture.Snapshot, s *posture.Server) Verdict {
+	switch c := s.Change; {
+	case s.ConfigLoaded.IsZero():
+		return unknown("the server does not show when its configuration was loaded")
+	case c == nil:
+		return pass("unchanged since it was first seen")
+	case snap.Taken.Sub(c.Seen) > policy.ChangeShown:
+		return pass("unchanged for more than %s", policy.ChangeShown)
+	default:
+		return fail("", "%s loaded a new configuration at %s", s.Name, c.Loaded.UTC().Format("2006-01-02T15:04:05Z")).
+			with(NoSeverity, reported("before", c.Before.String()), reported("after", c.After.String()))
+	}
+}
+
+var fleet007 = &Check{
+	ID: "FLEET_007", Severity: Info,
+	Title: "server versions differ",
+	Doc:   "Mixed versions are normal during an upgrade and a surprise otherwise: fixes hold on some servers only.",
+	Needs: posture.Varz, By: BySystem,
+	Group: func(_ Policy, _ *posture.Snapshot, g Group) Verdict {
+		return differ(g, "the version", "VARZ version", func(s *posture.Server) string { return s.Version })
+	},
+	Remedy: Remedy{Text: "Finish the upgrade, one server at a time with lame-duck mode, so that clients move before each restart."},
+}

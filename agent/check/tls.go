@@ -1,0 +1,115 @@
+package check
+
+import (
+	"time"
+
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+var tls001 = &Check{
+	ID: "TLS_001", Severity: Warning,
+	Title: "certificate expires",
+	Doc: "The listener's certificate ends soon: critical below 7 days, a warning below 30. After that nobody who verifies it gets in. " +
+		"Servers before 2.11.12, 2.12.4 and 2.14.0 do not show it.",
+	Needs: posture.Varz, Since: posture.ShowsCertExpiry,
+	Doors: []posture.DoorKind{posture.Client, posture.Websocket, posture.MQTT, posture.Leafnode, posture.Route, posture.Gateway},
+	Door: func(policy Policy, snap *posture.Snapshot, s *posture.Server, d *posture.Door) Verdict {
+		if d.TLS.NotAfter.IsZero() {
+			if d.TLS.On == posture.Yes {
+				return unknown("the listener has TLS, and the server does not show its certificate's end")
+			}
+			return Verdict{Outcome: NotApplicable, Summary: "no certificate on this listener"}
+		}
+		left := d.TLS.NotAfter.Sub(snap.Taken)
+		if left > policy.CertWarning {
+			return pass("more than %s left", days(policy.CertWarning))
+		}
+		end := d.TLS.NotAfter.UTC().Format(time.RFC3339)
+		v := fail("", "the certificate of %s's %s port %s expires on %s", s.Name, d.Kind, d.Address(), end)
+		if left <= 0 {
+			v = fail("expired", "the certificate of %s's %s port %s expired on %s", s.Name, d.Kind, d.Address(), end)
+		}
+		if left <= policy.CertCritical {
+			v = v.with(Critical)
+		}
+		return v.with(NoSeverity, reported("VARZ tls_cert_not_after", end))
+	},
+	Remedy: Remedy{Text: "Put the new certificate in place and reload. Connected clients stay; new handshakes see the new certificate.", Reload: true},
+	Refs:   []string{refTLS},
+}
+
+func days(d time.Duration) string { return count(int(d/(24*time.Hour)), "day") }
+
+var tls002 = &Check{
+	ID: "TLS_002", Severity: Warning,
+	Title: "TLS is optional",
+	Doc:   "allow_non_tls lets plaintext clients in beside TLS ones: credentials and messages cross the wire in clear, and verify does not hold for them. VARZ shows it as a certificate without tls_required.",
+	Needs: posture.Varz,
+	Doors: []posture.DoorKind{posture.Client},
+	Door: func(_ Policy, _ *posture.Snapshot, s *posture.Server, d *posture.Door) Verdict {
+		switch {
+		case d.TLS.Required == posture.Yes:
+			return pass("TLS is required")
+		case d.TLS.On == posture.Yes:
+			return fail(posture.CauseAllowNonTLS, "%s lets plaintext clients in on its TLS port %s", s.Name, d.Address()).
+				with(NoSeverity, reported("VARZ tls_required", "absent, with a certificate configured"))
+		case d.TLS.On == posture.Unseen:
+			return unknown("version %s does not show whether TLS is configured beside plaintext", s.Version)
+		default:
+			return Verdict{Outcome: NotApplicable, Summary: "no TLS on this listener"}
+		}
+	},
+	Remedy: Remedy{Text: "Remove allow_non_tls and restart: a reload does not apply it. Plaintext clients do not come back after the restart.", Config: "# remove: allow_non_tls: true\n"},
+	Refs:   []string{refTLS},
+}
+
+var tls003 = &Check{
+	ID: "TLS_003", Severity: Warning,
+	Title: "certificates are verified, but nobody is named by them",
+	Doc: "verify without a mapping encrypts and checks the CA, and gives no NATS identity: every certificate of the CA is the same user. " +
+		"VARZ shows it when no authentication is on; a server with users may map or not, and that stays unknown.",
+	Needs: posture.Varz,
+	Doors: []posture.DoorKind{posture.Client},
+	Door: func(_ Policy, _ *posture.Snapshot, s *posture.Server, d *posture.Door) Verdict {
+		switch {
+		case d.TLS.Verify == posture.No:
+			return Verdict{Outcome: NotApplicable, Summary: "no client certificates are asked for"}
+		case d.TLS.Verify == posture.Yes && s.AuthRequired == posture.No:
+			return fail(posture.CauseCertificateOnly, "%s verifies client certificates on %s and names nobody by them", s.Name, d.Address()).
+				with(NoSeverity, reported("VARZ tls_verify, auth_required", "true, absent"))
+		default:
+			return unknown("$SYS does not show whether certificates are mapped to users")
+		}
+	},
+	Remedy: Remedy{
+		Text:   "Map certificates to users and restart: a reload that turns the mapping on is refused. Clients whose certificate matches no user do not come back after the restart.",
+		Config: "tls {\n  # ... cert_file, key_file, ca_file as they are\n  verify_and_map: true\n}\n",
+	},
+	Refs: []string{refTLS},
+}
+
+var tls005 = &Check{
+	ID: "TLS_005", Severity: Warning,
+	Title: "websocket without TLS",
+	Doc:   "no_tls: credentials and messages of websocket clients cross the wire in clear, unless something in front of the server ends TLS. On a loopback listener that is taken for granted.",
+	Needs: posture.Varz,
+	Doors: []posture.DoorKind{posture.Websocket},
+	Door: func(policy Policy, _ *posture.Snapshot, s *posture.Server, d *posture.Door) Verdict {
+		switch {
+		case d.TLS.On == posture.Yes:
+			return pass("TLS is on")
+		case d.TLS.On == posture.Unseen:
+			return unknown("whether the listener has TLS was not seen")
+		case d.Loopback() && !policy.LoopbackExposed:
+			return pass("it listens on loopback")
+		default:
+			return fail("", "%s speaks plaintext on its websocket port %s", s.Name, d.Address()).
+				with(NoSeverity, reported("VARZ websocket.no_tls", "true"))
+		}
+	},
+	Remedy: Remedy{
+		Text:   "Give the websocket block a tls section and restart: a reload does not apply it. Clients must use wss:// afterwards. If a proxy ends TLS, bind the listener to loopback.",
+		Config: "websocket {\n  tls { cert_file: \"server.pem\", key_file: \"server-key.pem\" }\n}\n",
+	},
+	Refs: []string{refWebsocket},
+}
