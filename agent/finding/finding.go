@@ -1,0 +1,112 @@
+package finding
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/natsentry/natsentry/agent/check"
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+// Type is the type field of a [Finding].
+const Type = "natsentry.v1.finding"
+
+// Action says what became of a finding.
+type Action string
+
+// The actions of the ledger.
+const (
+	Opened   Action = "opened"
+	Updated  Action = "updated"
+	Resolved Action = "resolved"
+	Stale    Action = "stale" // its subject fell silent: neither there nor gone
+)
+
+// Finding is one check failing on one subject.
+type Finding struct {
+	Type        string             `json:"type"`
+	ID          string             `json:"id"`          // of this transition, the same on every replica
+	Fingerprint string             `json:"fingerprint"` // of check, system and scope by name; stable over restarts
+	Check       string             `json:"check"`
+	Aliases     []string           `json:"aliases"`
+	Severity    check.Severity     `json:"severity"`
+	Action      Action             `json:"action"`
+	Cause       posture.Cause      `json:"cause"`
+	System      string             `json:"system"`
+	Scope       check.Scope        `json:"scope"`
+	Summary     string             `json:"summary"`
+	Evidence    []posture.Evidence `json:"evidence"`
+	Remediation Remediation        `json:"remediation"`
+	Refs        []string           `json:"refs"`
+	FirstSeen   time.Time          `json:"first_seen"`
+	LastSeen    time.Time          `json:"last_seen"`
+	ResolvedAt  *time.Time         `json:"resolved_at"`
+	Epoch       uint64             `json:"epoch"`
+	Waived      *Waiver            `json:"waived"`
+}
+
+// Remediation is what to do about a finding.
+type Remediation struct {
+	Text   string `json:"text"`
+	Config string `json:"config"`
+	Reload bool   `json:"reload"` // a reload applies it; otherwise a restart is needed
+}
+
+// Waiver says who accepted a finding, why and until when. Nothing sets it yet.
+type Waiver struct {
+	Reason  string    `json:"reason"`
+	Owner   string    `json:"owner"`
+	Expires time.Time `json:"expires"`
+}
+
+// Fingerprint names a finding over restarts of server and agent: it is made
+// of the check, the system and the scope by name. A name that two servers of
+// the fleet carry adds the id, or their findings would be one.
+func Fingerprint(checkID, system string, scope check.Scope, duplicateName bool) string {
+	parts := []string{checkID, system, string(scope.Kind), scope.Cluster, scope.Server, scope.Door.String()}
+	if duplicateName {
+		parts = append(parts, scope.ServerID)
+	}
+	return digest(parts...)
+}
+
+func fromResult(r check.Result, system, fingerprint string) Finding {
+	remedy := r.Check.RemedyFor(r.Cause)
+	severity := r.Severity
+	if severity == check.NoSeverity {
+		severity = r.Check.Severity
+	}
+	return Finding{
+		Type: Type, Fingerprint: fingerprint, Check: r.Check.ID, Aliases: orEmpty(r.Check.Aliases),
+		Severity: severity, Cause: r.Cause, System: system, Scope: r.Scope, Summary: r.Summary,
+		Evidence:    orEmpty(r.Evidence),
+		Remediation: Remediation{Text: remedy.Text, Config: remedy.Config, Reload: remedy.Reload},
+		Refs:        orEmpty(r.Check.Refs),
+	}
+}
+
+// content is what makes a finding another one than before. What moves by
+// itself (times, epochs) is left out.
+func (f *Finding) content() string {
+	evidence, err := json.Marshal(f.Evidence)
+	if err != nil {
+		evidence = fmt.Append(nil, f.Evidence) // cannot happen: plain strings and enumerations
+	}
+	return digest(f.Severity.String(), string(f.Cause), f.Scope.ServerID, f.Summary, string(evidence))
+}
+
+func digest(parts ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(parts, "\x00")))
+	return hex.EncodeToString(sum[:16])
+}
+
+func orEmpty[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
+}

@@ -1,0 +1,142 @@
+package finding
+
+import (
+	"time"
+
+	"github.com/natsentry/natsentry/agent/check"
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+// ReportType is the type field of a [Report].
+const ReportType = "natsentry.v1.report"
+
+// Report is what natsentry says of a fleet: the one structure behind every
+// command, endpoint and renderer.
+type Report struct {
+	Type     string         `json:"type"`
+	System   string         `json:"system"`
+	Epoch    uint64         `json:"epoch"`
+	Taken    time.Time      `json:"taken"`
+	Took     string         `json:"took"`
+	Coverage Coverage       `json:"coverage"`
+	Totals   Totals         `json:"totals"`
+	Servers  []ReportServer `json:"servers"`
+	Findings []Finding      `json:"findings"`
+}
+
+// Coverage tells how much of the fleet a report speaks of.
+type Coverage struct {
+	Expected int           `json:"expected"`
+	Heard    int           `json:"heard"`
+	Gaps     []posture.Gap `json:"gaps"`
+}
+
+// Totals counts doors by access and findings by severity, over the whole
+// fleet, also where a report shows only a part of it.
+type Totals struct {
+	Doors    DoorTotals    `json:"doors"`
+	Findings FindingTotals `json:"findings"`
+}
+
+// DoorTotals counts doors. Reported is the part of Closed that rests on the
+// server's word only.
+type DoorTotals struct {
+	Open     int `json:"open"`
+	Closed   int `json:"closed"`
+	Reported int `json:"closed_reported"`
+	Unknown  int `json:"unknown"`
+	Off      int `json:"off"`
+}
+
+// FindingTotals counts findings by severity.
+type FindingTotals struct {
+	Critical int `json:"critical"`
+	Warning  int `json:"warning"`
+	Info     int `json:"info"`
+}
+
+// ReportServer is one server in a report.
+type ReportServer struct {
+	Name         string           `json:"name"`
+	ID           string           `json:"id"`
+	Cluster      string           `json:"cluster"`
+	Version      string           `json:"version"`
+	State        posture.State    `json:"state"`
+	AuthMode     posture.AuthMode `json:"auth_mode"`
+	AuthRequired *bool            `json:"auth_required"` // null when not seen
+	Doors        []ReportDoor     `json:"doors"`
+}
+
+// ReportDoor is one door in a report.
+type ReportDoor struct {
+	Door     posture.DoorKind   `json:"door"`
+	Address  string             `json:"address"`
+	Access   posture.Access     `json:"access"`
+	Basis    posture.Basis      `json:"basis"`
+	Reason   string             `json:"reason,omitempty"`
+	Landing  *posture.Landing   `json:"landing"`
+	Evidence []posture.Evidence `json:"evidence"`
+}
+
+// NewReport writes a snapshot and its findings down as a report.
+func NewReport(snap *posture.Snapshot, findings []Finding) *Report {
+	r := &Report{
+		Type: ReportType, System: snap.System, Epoch: snap.Epoch,
+		Taken: snap.Taken.UTC(), Took: snap.Took.Round(10 * time.Microsecond).String(),
+		Coverage: Coverage{Expected: snap.Expected, Heard: snap.Heard, Gaps: orEmpty(snap.Gaps)},
+		Servers:  make([]ReportServer, 0, len(snap.Servers)),
+		Findings: orEmpty(findings),
+	}
+	for _, s := range snap.Servers {
+		r.Servers = append(r.Servers, reportServer(s))
+		for i := range s.Doors {
+			r.Totals.Doors.add(&s.Doors[i])
+		}
+	}
+	for i := range findings {
+		switch findings[i].Severity {
+		case check.Critical:
+			r.Totals.Findings.Critical++
+		case check.Warning:
+			r.Totals.Findings.Warning++
+		case check.Info, check.NoSeverity:
+			r.Totals.Findings.Info++
+		}
+	}
+	return r
+}
+
+func (t *DoorTotals) add(d *posture.Door) {
+	switch d.Access {
+	case posture.Open:
+		t.Open++
+	case posture.Closed:
+		t.Closed++
+		if d.Basis <= posture.Reported {
+			t.Reported++
+		}
+	case posture.Unknown:
+		t.Unknown++
+	case posture.Off:
+		t.Off++
+	}
+}
+
+func reportServer(s *posture.Server) ReportServer {
+	out := ReportServer{
+		Name: s.Name, ID: s.ID, Cluster: s.Cluster, Version: s.Version, State: s.State,
+		AuthMode: s.AuthMode, Doors: make([]ReportDoor, 0, len(s.Doors)),
+	}
+	if s.AuthRequired != posture.Unseen {
+		required := s.AuthRequired == posture.Yes
+		out.AuthRequired = &required
+	}
+	for i := range s.Doors {
+		d := &s.Doors[i]
+		out.Doors = append(out.Doors, ReportDoor{
+			Door: d.Kind, Address: d.Address(), Access: d.Access, Basis: d.Basis,
+			Reason: d.Reason, Landing: d.Landing, Evidence: orEmpty(d.Evidence),
+		})
+	}
+	return out
+}
