@@ -1,0 +1,407 @@
+package collect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+// Config is what a collector needs to know. The zero value of every field
+// but System means its default.
+type Config struct {
+	System       string        // the name of the fleet, for the snapshot
+	Timeout      time.Duration // how long a sweep waits for silent servers; default 2 s
+	AskAgain     time.Duration // when a silent server is asked by its id; default an eighth of Timeout
+	Linger       time.Duration // how long a sweep listens on, when all have answered, for answers that dispute them; default 0: disputes count in the next sweep
+	Window       int           // requests by id that may be under way at once; default 64
+	PingUpTo     int           // fleets larger than this are asked by id after the first sweep; default 256
+	SessionLimit int           // sessions of the global account looked at per server; default 1024
+	Forget       time.Duration // a server that was silent for so long is forgotten; default 1 h
+	Topology     int           // sweeps after which routes, gateways and leafs are asked for even when nothing moved; default 20
+	Now          func() time.Time
+}
+
+func (c Config) withDefaults() Config {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	defInt := func(d *int, v int) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	def(&c.Timeout, 2*time.Second)
+	def(&c.AskAgain, c.Timeout/8)
+	def(&c.Forget, time.Hour)
+	defInt(&c.Window, 64)
+	defInt(&c.PingUpTo, 256)
+	defInt(&c.SessionLimit, 1024)
+	defInt(&c.Topology, 20)
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	return c
+}
+
+// Collector asks the servers of one system account. Sweeps do not overlap: a
+// collector is used by one goroutine at a time, except for Close.
+type Collector struct {
+	cfg      Config
+	nc       *nats.Conn
+	inbox    string
+	askAgain time.Duration
+	window   int
+	seed     maphash.Seed
+	inboxes  []*replyInbox
+	events   []*nats.Subscription
+	roster   *roster
+	onEvent  func()
+
+	mu       sync.Mutex
+	gathers  map[string]*gather
+	disputed map[string]bool // ids of servers in whose name a late answer said something else
+
+	// what the last sweep left behind
+	topology map[string]uint64 // by server id: what its routes, gateways and leafs looked like
+	since    int               // sweeps since the topology was last asked for
+	accounts map[string]knownAccounts
+	hosts    map[string][]string // by server id
+}
+
+// replyInbox takes the answers of one endpoint.
+type replyInbox struct {
+	endpoint string
+	sub      *nats.Subscription
+	dropped  int // answers that the client had dropped at the end of the last sweep
+}
+
+type knownAccounts struct {
+	loaded time.Time // the configuration they belong to
+	names  []string
+}
+
+// New prepares a collector on a connection into the system account. The
+// connection stays the caller's.
+func New(nc *nats.Conn, cfg Config) (*Collector, error) {
+	cfg = cfg.withDefaults()
+	c := &Collector{
+		cfg: cfg, nc: nc, inbox: nc.NewInbox(), askAgain: cfg.AskAgain, window: cfg.Window,
+		seed: maphash.MakeSeed(), roster: newRoster(),
+		gathers: map[string]*gather{}, disputed: map[string]bool{}, topology: map[string]uint64{}, accounts: map[string]knownAccounts{}, hosts: map[string][]string{},
+	}
+	for i := range endpoints {
+		e := &endpoints[i]
+		sub, err := nc.Subscribe(c.inbox+"."+e.name+".>", func(m *nats.Msg) { c.receive(e, m) })
+		if err != nil {
+			c.Close()
+			return nil, fmt.Errorf("subscribe to the reply inbox: %w", err)
+		}
+		c.inboxes = append(c.inboxes, &replyInbox{endpoint: e.name, sub: sub})
+	}
+	for subject, state := range map[string]posture.State{lameDuckEvent: posture.LameDuck, shutdownEvent: posture.ShutDown} {
+		sub, err := nc.Subscribe(subject, func(m *nats.Msg) { c.goodbye(m.Subject, state) })
+		if err != nil {
+			c.Close()
+			return nil, fmt.Errorf("subscribe to %s: %w", subject, err)
+		}
+		c.events = append(c.events, sub)
+	}
+	return c, nil
+}
+
+// Close ends the collector's subscriptions.
+func (c *Collector) Close() {
+	// Unsubscribe fails only on a connection that is gone, and its
+	// subscriptions with it.
+	for _, in := range c.inboxes {
+		_ = in.sub.Unsubscribe()
+	}
+	for _, sub := range c.events {
+		_ = sub.Unsubscribe()
+	}
+}
+
+// OnEvent sets what is called when a server announces that it goes. It must
+// be set before the first sweep and must not block.
+func (c *Collector) OnEvent(f func()) { c.onEvent = f }
+
+func (c *Collector) goodbye(subject string, state posture.State) {
+	if tokens := strings.Split(subject, "."); len(tokens) == 4 {
+		c.roster.event(tokens[2], state)
+		if c.onEvent != nil {
+			c.onEvent()
+		}
+	}
+}
+
+func (c *Collector) enroll(g *gather) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gathers[g.nonce] = g
+}
+
+// end marks a gather as over. It stays enrolled until the next sweep: see
+// afterwards.
+func (c *Collector) end(g *gather) { close(g.done) }
+
+// turnOver forgets the gathers of the last sweep and returns the servers
+// whose answers were disputed after it.
+func (c *Collector) turnOver() map[string]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.gathers)
+	disputed := c.disputed
+	c.disputed = map[string]bool{}
+	return disputed
+}
+
+func (c *Collector) enrolled(nonce string) *gather {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.gathers[nonce]
+}
+
+// Options of one sweep.
+type Options struct {
+	Sessions bool // look at the sessions too; otherwise those of the last snapshot are carried over
+}
+
+// Sweep asks the whole fleet once and returns the snapshot that follows prev,
+// which may be nil. It returns an error only when it learned nothing; an
+// answer that did not come is a gap in the snapshot.
+func (c *Collector) Sweep(ctx context.Context, prev *posture.Snapshot, opts Options) (*posture.Snapshot, error) {
+	if !c.nc.IsConnected() {
+		return nil, ErrDisconnected
+	}
+	began, reconnects := c.cfg.Now(), c.nc.Stats().Reconnects
+	caller := ctx
+	ctx, cancel := context.WithTimeout(caller, c.cfg.Timeout)
+	defer cancel()
+
+	s := &sweep{c: c, prev: prev, previous: map[string]*posture.Server{}, began: began}
+	if prev != nil {
+		for _, srv := range prev.Servers {
+			s.previous[srv.ID] = srv
+		}
+	}
+	s.main = c.newGather(c.firstInputs(prev, opts), c.roster.ids(), 0)
+	s.main.peers = true
+	for id := range c.turnOver() {
+		s.main.forged[posture.Varz][id] = true
+	}
+	if err := s.main.run(ctx, len(s.main.known) > c.cfg.PingUpTo); err != nil {
+		return nil, err
+	}
+	// Without a single STATSZ nobody knows who is there: whatever else came
+	// would look like the whole fleet.
+	if len(s.main.got[posture.Statsz]) == 0 {
+		return nil, c.silence(ctx)
+	}
+	if err := s.followUp(ctx, opts); err != nil {
+		return nil, err
+	}
+	if c.cfg.Linger > 0 {
+		select {
+		case <-time.After(c.cfg.Linger):
+		case <-ctx.Done():
+		}
+		c.mu.Lock()
+		for id := range c.disputed {
+			s.main.forged[posture.Varz][id] = true
+		}
+		c.mu.Unlock()
+	}
+	// A sweep that was cut short would call servers silent that were not
+	// listened to.
+	if err := caller.Err(); err != nil {
+		return nil, err
+	}
+	if !c.nc.IsConnected() || c.nc.Stats().Reconnects != reconnects {
+		return nil, ErrDisconnected
+	}
+	s.learnHosts()
+	snap := s.assemble()
+	snap.Took = c.cfg.Now().Sub(began)
+	return snap, nil
+}
+
+// firstInputs: what need not be repeated each sweep is left out.
+func (c *Collector) firstInputs(prev *posture.Snapshot, opts Options) posture.Input {
+	in := posture.Statsz | posture.Varz
+	if opts.Sessions {
+		in |= posture.AccountStatz
+	}
+	if c.since++; prev == nil || c.since >= c.cfg.Topology {
+		c.since = 0
+		in |= topologyInputs
+	}
+	if prev == nil {
+		in |= posture.Accountz
+	}
+	return in
+}
+
+const topologyInputs = posture.Routez | posture.Gatewayz | posture.Leafz
+
+// silence says why nobody answered.
+func (c *Collector) silence(ctx context.Context) error {
+	if err := c.nc.LastError(); errors.Is(err, nats.ErrPermissionViolation) {
+		return fmt.Errorf("%w: %w", ErrNotPermitted, err)
+	}
+	if !c.nc.IsConnected() {
+		return ErrDisconnected
+	}
+	if err := ctx.Err(); errors.Is(err, context.Canceled) {
+		return err
+	}
+	return fmt.Errorf("%w (%s)", ErrNoAnswer, c.cfg.Timeout)
+}
+
+// sweep is the work of one Sweep.
+type sweep struct {
+	c        *Collector
+	prev     *posture.Snapshot
+	previous map[string]*posture.Server // the servers of prev, by id
+	began    time.Time
+	main     *gather
+	topo     *gather // routes, gateways and leafs, where they were asked for
+	accounts *gather // accounts, where they were asked for
+	conns    *gather // sessions of the servers that have any
+}
+
+// followUp asks for what the first answers call for: the topology when it
+// moved, the sessions where there are any.
+func (s *sweep) followUp(ctx context.Context, opts Options) error {
+	switch moved := s.topologyMoved(); {
+	case s.main.wanted.Has(topologyInputs):
+		s.topo = s.main
+	case len(moved) > 0:
+		// A ping is cheaper than many requests by id, as long as the fleet
+		// is one that is pinged at all.
+		byID := 2*len(moved) <= len(s.main.who) || len(s.main.who) > s.c.cfg.PingUpTo
+		if !byID {
+			moved = slices.Sorted(maps.Keys(s.main.who))
+		}
+		s.topo = s.c.newGather(topologyInputs, moved, len(moved))
+		if err := s.topo.run(ctx, byID); err != nil {
+			return err
+		}
+	}
+	if s.main.wanted.Has(posture.Accountz) {
+		s.accounts = s.main
+	} else if ids := s.accountsUnknown(); len(ids) > 0 {
+		s.accounts = s.c.newGather(posture.Accountz, ids, len(ids))
+		if err := s.accounts.run(ctx, true); err != nil {
+			return err
+		}
+	}
+	ids := s.reloaded()
+	if opts.Sessions {
+		ids = s.withSessions()
+	}
+	if len(ids) > 0 {
+		s.conns = s.c.newGather(posture.Connz, ids, len(ids))
+		s.conns.payloads[posture.Connz] = fmt.Sprintf(`{"auth":true,"acc":%q,"limit":%d}`, posture.GlobalAccount, s.c.cfg.SessionLimit)
+		return s.conns.run(ctx, true)
+	}
+	return nil
+}
+
+// accountsUnknown lists the servers whose accounts were not asked for since
+// they loaded their configuration.
+func (s *sweep) accountsUnknown() []string {
+	var ids []string
+	for id := range s.main.who {
+		v := body[varz](s.main, posture.Varz, id)
+		if known, ok := s.c.accounts[id]; v != nil && (!ok || !known.loaded.Equal(v.ConfigLoadTime)) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// topologyMoved lists the servers whose routes, gateways or leafs are not
+// what they were.
+func (s *sweep) topologyMoved() []string {
+	var moved []string
+	for id := range s.main.who {
+		mark := s.c.topologyMark(body[statsz](s.main, posture.Statsz, id), body[varz](s.main, posture.Varz, id))
+		if s.c.topology[id] != mark {
+			moved = append(moved, id)
+			s.c.topology[id] = mark
+		}
+	}
+	slices.Sort(moved)
+	return moved
+}
+
+// topologyMark changes when a server's connections to others do. Servers list
+// those in no order, so the parts are summed.
+func (c *Collector) topologyMark(st *statsz, v *varz) uint64 {
+	var mark uint64
+	if st != nil {
+		for _, r := range st.Routes {
+			mark += maphash.Comparable(c.seed, r)
+		}
+		for _, g := range st.Gateways {
+			mark += maphash.Comparable(c.seed, g)
+		}
+		mark += maphash.Comparable(c.seed, st.ActiveServers)
+	}
+	if v != nil {
+		mark += maphash.Comparable(c.seed, v.Leafs)
+	}
+	return mark
+}
+
+// reloaded lists the servers whose sessions are of another configuration than
+// the one in force: what was seen then says nothing about now.
+func (s *sweep) reloaded() []string {
+	var ids []string
+	for id := range s.main.who {
+		prev := s.previous[id]
+		v := body[varz](s.main, posture.Varz, id)
+		if prev != nil && v != nil && prev.Heard.Has(posture.Connz) && !prev.ConfigLoaded.Equal(v.ConfigLoadTime) {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// withSessions lists the servers that have connections in the global
+// account, and those that did not say.
+func (s *sweep) withSessions() []string {
+	var ids []string
+	for id := range s.main.who {
+		st := body[accountStatz](s.main, posture.AccountStatz, id)
+		if st == nil || globalConns(st) > 0 {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func globalConns(st *accountStatz) int {
+	n := 0
+	for _, a := range st.Accounts {
+		if a.Account == posture.GlobalAccount {
+			n += a.Conns + a.LeafNodes
+		}
+	}
+	return n
+}

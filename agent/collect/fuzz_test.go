@@ -1,0 +1,111 @@
+package collect
+
+import (
+	"bytes"
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/klauspost/compress/s2"
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+const fuzzID = "NDNPHKBWHCRLOIXOUVSLVRWRUKCVW5JHEX4ZPVOA6UKEGJ62535EZF2V"
+
+// fuzz feeds any bytes to the decoder of one endpoint and, when they decode,
+// puts a server together from them.
+func fuzz(f *testing.F, input posture.Input, sample any) {
+	fill(reflect.ValueOf(sample).Elem(), new(int), 0)
+	env := map[string]any{"server": map[string]any{"id": fuzzID, "name": "n1", "ver": "2.15.2"}, "data": sample}
+	if input == posture.Statsz {
+		env["statsz"] = sample
+		delete(env, "data")
+	}
+	good, err := json.Marshal(env)
+	if err != nil {
+		f.Fatal(err)
+	}
+	var packed bytes.Buffer
+	w := s2.NewWriter(&packed, s2.WriterSnappyCompat())
+	if _, err := w.Write(good); err != nil {
+		f.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good, "")
+	f.Add(packed.Bytes(), "snappy")
+	f.Add(good[:len(good)/2], "")
+	f.Add([]byte(`{"server":{"id":"x"},"data":null,"error":{"code":500,"description":"no"}}`), "")
+	f.Add([]byte(`{"server":null,"data":[]}`), "")
+	f.Add([]byte("\xff\xfe"), "gzip")
+
+	e := endpointOf(input)
+	f.Fuzz(func(t *testing.T, data []byte, encoding string) {
+		who, body, err := e.decode(data, encoding)
+		if err != nil {
+			if strings.ContainsAny(err.Error(), "\x1b\n\r") {
+				t.Fatalf("the error carries control characters: %q", err)
+			}
+			return
+		}
+		if body == nil || who.id == "" || strings.ContainsAny(who.id, " .*>") {
+			t.Fatalf("accepted from %q with body %v", who.id, body)
+		}
+		check(t, input, who, body)
+	})
+}
+
+// check puts a server together from one answer and looks for what must never
+// be: a control character, or a closed door that rests on nothing.
+func check(t *testing.T, input posture.Input, who identity, body any) {
+	c := &Collector{cfg: Config{}.withDefaults(), accounts: map[string]knownAccounts{}, hosts: map[string][]string{}, topology: map[string]uint64{}, roster: newRoster()}
+	g := c.newGather(input, nil, 0)
+	g.peers = true
+	g.take(answer{input: input, asked: pingSelf, who: who, body: body})
+	g.take(answer{input: input, asked: pingSelf, who: who, body: body})
+	s := &sweep{c: c, main: g, topo: g, accounts: g, conns: g, previous: map[string]*posture.Server{}, began: time.Unix(0, 0)}
+	if len(g.who) == 0 {
+		return // the answer contradicted itself
+	}
+	g.known[who.id] = true
+	snap := s.assemble()
+	for _, srv := range snap.Servers {
+		texts := []string{srv.Name, srv.Cluster, srv.Version, srv.SystemAccount, srv.KnownBy}
+		for _, c := range srv.Sessions.List {
+			texts = append(texts, c.Name, c.User, c.Account, c.Lang, c.Version, c.Address)
+		}
+		for i := range srv.Doors {
+			d := &srv.Doors[i]
+			texts = append(texts, d.Host, d.NoAuthUser, d.Reason)
+			if d.Access == posture.Closed && (!srv.Heard.Has(posture.Varz) || len(d.Evidence) == 0) {
+				t.Fatalf("%s of %s is closed without evidence", d.Kind, srv.Name)
+			}
+			for _, e := range d.Evidence {
+				texts = append(texts, e.Source, e.Value)
+			}
+		}
+		for _, text := range texts {
+			if strings.ContainsAny(text, "\x00\x07\x1b\r\n\x7f") || !utf8.ValidString(text) {
+				t.Fatalf("a name reached the snapshot with control characters: %q", text)
+			}
+		}
+	}
+}
+
+func FuzzStatsz(f *testing.F)   { fuzz(f, posture.Statsz, &server.ServerStats{}) }
+func FuzzVarz(f *testing.F)     { fuzz(f, posture.Varz, &server.Varz{}) }
+func FuzzRoutez(f *testing.F)   { fuzz(f, posture.Routez, &server.Routez{}) }
+func FuzzGatewayz(f *testing.F) { fuzz(f, posture.Gatewayz, &server.Gatewayz{}) }
+func FuzzLeafz(f *testing.F)    { fuzz(f, posture.Leafz, &server.Leafz{}) }
+func FuzzConnz(f *testing.F)    { fuzz(f, posture.Connz, &server.Connz{}) }
+func FuzzAccountz(f *testing.F) { fuzz(f, posture.Accountz, &server.Accountz{}) }
+
+func FuzzAccountStatz(f *testing.F) {
+	fuzz(f, posture.AccountStatz, &server.AccountStatz{})
+}

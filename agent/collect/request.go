@@ -1,0 +1,89 @@
+package collect
+
+import (
+	"strings"
+
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+// endpoint is one typed request.
+type endpoint struct {
+	input    posture.Input
+	name     string // as nats-server calls it; a token of the reply subject
+	ping     string // asks all servers at once
+	direct   string // asks one server; %s is its id. "" where the server has none
+	payload  string
+	compress bool // ask for a compressed answer: pays only where answers are large
+	decode   func(data []byte, encoding string) (identity, any, error)
+}
+
+// Requests lists every subject the collector publishes to, with * for a
+// server's id. A least-privilege user needs no other.
+func Requests() []string {
+	var out []string
+	for i := range endpoints {
+		e := &endpoints[i]
+		if e.direct != "" {
+			out = append(out, strings.ReplaceAll(e.direct, "%s", "*")) // covers the ping as well
+		} else {
+			out = append(out, e.ping)
+		}
+	}
+	return out
+}
+
+// Events lists every subject the collector subscribes to, beside its inbox.
+func Events() []string { return []string{lameDuckEvent, shutdownEvent} }
+
+const (
+	lameDuckEvent = "$SYS.SERVER.*.LAMEDUCK"
+	shutdownEvent = "$SYS.SERVER.*.SHUTDOWN"
+)
+
+var endpoints = []endpoint{
+	serverEndpoint[statsz](posture.Statsz, "STATSZ"),
+	serverEndpoint[varz](posture.Varz, "VARZ"),
+	serverEndpoint[routez](posture.Routez, "ROUTEZ"),
+	serverEndpoint[gatewayz](posture.Gatewayz, "GATEWAYZ"),
+	serverEndpoint[leafz](posture.Leafz, "LEAFZ"),
+	serverEndpoint[accountz](posture.Accountz, "ACCOUNTZ"),
+	{
+		input: posture.AccountStatz, name: "STATZ", ping: "$SYS.REQ.ACCOUNT.PING.STATZ",
+		// include_unused makes a server without the account answer too:
+		// silence would look like a gap.
+		payload: `{"accounts":["` + posture.GlobalAccount + `"],"include_unused":true}`,
+		decode:  decoder[accountStatz],
+	},
+	connzEndpoint(),
+}
+
+func serverEndpoint[T any](input posture.Input, name string) endpoint {
+	return endpoint{
+		input: input, name: name, decode: decoder[T],
+		ping:   "$SYS.REQ.SERVER.PING." + name,
+		direct: "$SYS.REQ.SERVER.%s." + name,
+	}
+}
+
+func connzEndpoint() endpoint {
+	e := serverEndpoint[connz](posture.Connz, "CONNZ")
+	e.compress = true
+	return e
+}
+
+func decoder[T any](data []byte, encoding string) (identity, any, error) {
+	who, body, err := decode[T](data, encoding)
+	if body == nil {
+		return who, nil, err
+	}
+	return who, body, err
+}
+
+func endpointOf(input posture.Input) *endpoint {
+	for i := range endpoints {
+		if endpoints[i].input == input {
+			return &endpoints[i]
+		}
+	}
+	return nil
+}

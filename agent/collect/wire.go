@@ -1,0 +1,211 @@
+package collect
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// The types below hold of each answer what natsentry uses, under the names of
+// nats-server's own types. A test holds them against those types. What is not
+// listed is not decoded, and so cannot leak.
+
+// envelope is what every answer comes in. STATSZ has its data beside it.
+type envelope[T any] struct {
+	Server serverInfo `json:"server"`
+	Data   *T         `json:"data"`
+	Statsz *T         `json:"statsz"`
+	Error  *apiError  `json:"error"`
+}
+
+type serverInfo struct {
+	Name    string `json:"name"`
+	ID      string `json:"id"`
+	Cluster string `json:"cluster"`
+	Version string `json:"ver"`
+}
+
+type apiError struct {
+	Code        int    `json:"code"`
+	Description string `json:"description"`
+}
+
+type statsz struct {
+	Start         time.Time     `json:"start"`
+	ActiveServers int           `json:"active_servers"`
+	Routes        []routeStat   `json:"routes"`
+	Gateways      []gatewayStat `json:"gateways"`
+}
+
+type routeStat struct {
+	ID uint64 `json:"rid"`
+}
+
+type gatewayStat struct {
+	ID         uint64 `json:"gwid"`
+	NumInbound int    `json:"inbound_connections"`
+}
+
+type varz struct {
+	ID              string          `json:"server_id"`
+	Name            string          `json:"server_name"`
+	Version         string          `json:"version"`
+	Host            string          `json:"host"`
+	Port            int             `json:"port"`
+	AuthRequired    bool            `json:"auth_required"`
+	TLSRequired     bool            `json:"tls_required"`
+	TLSVerify       bool            `json:"tls_verify"`
+	TLSCertNotAfter time.Time       `json:"tls_cert_not_after"`
+	HTTPHost        string          `json:"http_host"`
+	HTTPPort        int             `json:"http_port"`
+	HTTPSPort       int             `json:"https_port"`
+	HTTPBasePath    string          `json:"http_base_path"`
+	Cluster         clusterVarz     `json:"cluster"`
+	Gateway         gatewayVarz     `json:"gateway"`
+	LeafNode        leafVarz        `json:"leaf"`
+	MQTT            mqttVarz        `json:"mqtt"`
+	Websocket       websocketVarz   `json:"websocket"`
+	Start           time.Time       `json:"start"`
+	ConfigLoadTime  time.Time       `json:"config_load_time"`
+	ConfigDigest    string          `json:"config_digest"`
+	Leafs           int             `json:"leafnodes"`
+	OperatorJWTs    presence        `json:"trusted_operators_jwt"`
+	Operators       []operatorClaim `json:"trusted_operators_claim"`
+	SystemAccount   string          `json:"system_account"`
+}
+
+type clusterVarz struct {
+	Name            string    `json:"name"`
+	Host            string    `json:"addr"`
+	Port            int       `json:"cluster_port"`
+	TLSRequired     bool      `json:"tls_required"`
+	TLSVerify       bool      `json:"tls_verify"`
+	TLSCertNotAfter time.Time `json:"tls_cert_not_after"`
+}
+
+type gatewayVarz struct {
+	Name            string    `json:"name"`
+	Host            string    `json:"host"`
+	Port            int       `json:"port"`
+	TLSRequired     bool      `json:"tls_required"`
+	TLSVerify       bool      `json:"tls_verify"`
+	TLSCertNotAfter time.Time `json:"tls_cert_not_after"`
+}
+
+type leafVarz struct {
+	Host            string    `json:"host"`
+	Port            int       `json:"port"`
+	TLSRequired     bool      `json:"tls_required"`
+	TLSVerify       bool      `json:"tls_verify"`
+	TLSCertNotAfter time.Time `json:"tls_cert_not_after"`
+}
+
+type mqttVarz struct {
+	Host            string    `json:"host"`
+	Port            int       `json:"port"`
+	NoAuthUser      string    `json:"no_auth_user"`
+	TLSMap          bool      `json:"tls_map"`
+	TLSCertNotAfter time.Time `json:"tls_cert_not_after"`
+}
+
+type websocketVarz struct {
+	Host            string    `json:"host"`
+	Port            int       `json:"port"`
+	NoAuthUser      string    `json:"no_auth_user"`
+	NoTLS           bool      `json:"no_tls"`
+	TLSMap          bool      `json:"tls_map"`
+	TLSCertNotAfter time.Time `json:"tls_cert_not_after"`
+}
+
+type operatorClaim struct {
+	Subject string         `json:"sub"`
+	Name    string         `json:"name"`
+	Nats    operatorFields `json:"nats"`
+}
+
+type operatorFields struct {
+	SigningKeys []string `json:"signing_keys"`
+}
+
+type routez struct {
+	Routes []routeInfo `json:"routes"`
+}
+
+type routeInfo struct {
+	RemoteID   string `json:"remote_id"`
+	RemoteName string `json:"remote_name"`
+	IP         string `json:"ip"`
+}
+
+type gatewayz struct {
+	Outbound map[string]*remoteGateway   `json:"outbound_gateways"`
+	Inbound  map[string][]*remoteGateway `json:"inbound_gateways"`
+}
+
+type remoteGateway struct {
+	Connection *gatewayConn `json:"connection"`
+}
+
+type gatewayConn struct {
+	Name string `json:"name"` // the id of the server at the other end
+	IP   string `json:"ip"`
+}
+
+type leafz struct {
+	Leafs []leafInfo `json:"leafs"`
+}
+
+type leafInfo struct {
+	Name    string `json:"name"`
+	Account string `json:"account"`
+	IP      string `json:"ip"`
+}
+
+type accountStatz struct {
+	Accounts []accountStat `json:"account_statz"`
+}
+
+type accountStat struct {
+	Account   string `json:"acc"`
+	Conns     int    `json:"conns"`
+	LeafNodes int    `json:"leafnodes"`
+}
+
+type accountz struct {
+	Accounts []string `json:"accounts"`
+}
+
+type connz struct {
+	Total int        `json:"total"`
+	Conns []connInfo `json:"connections"`
+}
+
+type connInfo struct {
+	Cid            uint64    `json:"cid"`
+	Kind           string    `json:"kind"`
+	Type           string    `json:"type"`
+	IP             string    `json:"ip"`
+	Port           int       `json:"port"`
+	Start          time.Time `json:"start"`
+	Name           string    `json:"name"`
+	Lang           string    `json:"lang"`
+	Version        string    `json:"version"`
+	AuthorizedUser string    `json:"authorized_user"`
+	Account        string    `json:"account"`
+	TLSPeerCerts   presence  `json:"tls_peer_certs"`
+}
+
+// presence tells that a field was there and holds nothing of it.
+type presence bool
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (p *presence) UnmarshalJSON(b []byte) error {
+	switch string(b) {
+	case "null", "[]", `""`:
+		*p = false
+	default:
+		*p = true
+	}
+	return nil
+}
+
+var _ json.Unmarshaler = (*presence)(nil)
