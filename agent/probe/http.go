@@ -1,0 +1,95 @@
+package probe
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/coder/websocket"
+
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+// client makes one request over one connection, follows nothing, keeps
+// nothing and uses no proxy: the door itself is what is touched.
+func (p *Prober) client(t Target, out *posture.Touch) *http.Client {
+	transport := &http.Transport{
+		DialContext: p.Dialer.DialContext, DisableKeepAlives: true, DisableCompression: true,
+		TLSClientConfig: tlsConfig(t.Address, &out.CertAsked), MaxResponseHeaderBytes: 64 << 10,
+	}
+	return &http.Client{
+		Transport:     transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+func scheme(t Target, plain, secure string) string {
+	if t.TLS == posture.Yes {
+		return secure
+	}
+	return plain
+}
+
+// touchWebsocket opens the paths / and /leafnode and no others: /mqtt has
+// crashed servers.
+func (p *Prober) touchWebsocket(ctx context.Context, t Target, out *posture.Touch) error {
+	if t.Path != "" && t.Path != "/" && t.Path != "/leafnode" {
+		return fmt.Errorf("the websocket path %.40q is never touched", t.Path)
+	}
+	client := p.client(t, out)
+	defer client.CloseIdleConnections()
+	out.Encrypted = t.TLS == posture.Yes
+	ws, _, err := websocket.Dial(ctx, scheme(t, "ws://", "wss://")+t.Address+t.Path, &websocket.DialOptions{ //nolint:bodyclose // of a websocket, the library closes it
+		HTTPClient: client, CompressionMode: websocket.CompressionDisabled,
+	})
+	if err != nil {
+		return refusal(fmt.Errorf("websocket: %w", err), out)
+	}
+	defer func() { _ = ws.CloseNow() }()
+	ws.SetReadLimit(maxRead)
+	l := newLine(websocket.NetConn(ctx, ws, websocket.MessageBinary), out)
+	in, err := readInfo(l, t, out)
+	if err != nil {
+		return err
+	}
+	return handshake(l, t, in, out)
+}
+
+// touchMonitor asks for VARZ, of which only the server's id is read.
+func (p *Prober) touchMonitor(ctx context.Context, t Target, out *posture.Touch) error {
+	client := p.client(t, out)
+	defer client.CloseIdleConnections()
+	out.Encrypted = t.TLS == posture.Yes
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme(t, "http://", "https://")+t.Address+t.Path+"/varz", nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("User-Agent", Name)
+	resp, err := client.Do(req)
+	if err != nil {
+		return refusal(err, out)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxRead))
+	out.Read += len(data)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
+		out.Access, out.Answer = posture.Closed, resp.Status
+		return nil
+	}
+	var in info
+	if err := json.Unmarshal(data, &in); err != nil || in.ID == "" {
+		return errors.New("GET /varz answers with " + resp.Status + " and not as a NATS server")
+	}
+	out.ServerID, out.ServerName, out.Version = in.ID, in.Name, in.Version
+	if t.ServerID != "" && in.ID != t.ServerID {
+		return fmt.Errorf("another server answers at %s: %.60q, id %.60q (a proxy in between?)", t.Address, in.Name, in.ID)
+	}
+	out.Access, out.Answer = posture.Open, "GET /varz: "+resp.Status
+	return nil
+}

@@ -1,0 +1,106 @@
+package probe
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nuid"
+
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+// showsUser: servers answer $SYS.REQ.USER.INFO.
+var showsUser = posture.Since{"2.10.0"}
+
+// userInfo is the part of the answer that is used.
+type userInfo struct {
+	Server struct {
+		ID string `json:"id"`
+	} `json:"server"`
+	Data *struct {
+		User        string          `json:"user"`
+		Account     string          `json:"account"`
+		Permissions json.RawMessage `json:"permissions"`
+	} `json:"data"`
+}
+
+// land asks, once let in, who it is there. What cannot be learned stays
+// unknown: the verdict is settled already.
+func land(l *line, in *info, out *posture.Touch) {
+	if !showsUser.Holds(in.Version) {
+		return
+	}
+	inbox := "_INBOX." + nuid.Next()
+	ask := "PUB $SYS.REQ.USER.INFO " + inbox + " 0\r\n\r\n"
+	if err := l.write("SUB " + inbox + " 1\r\n" + ask); err != nil {
+		return
+	}
+	const asks = 10
+	for asked := 1; ; {
+		word, err := l.readLine()
+		switch {
+		case err != nil:
+			return
+		case strings.HasPrefix(word, "-ERR 'Permissions Violation"):
+			out.Landing = &posture.Landing{Restricted: true}
+			return
+		case strings.HasPrefix(word, "MSG "), strings.HasPrefix(word, "HMSG "):
+			u := readUserInfo(l, word)
+			if u != nil && u.Server.ID != in.ID {
+				// A gateway carried the request to a server that knows nothing
+				// of us, and its answer took the place of the right one.
+				if asked++; asked > asks || l.write(ask) != nil {
+					return
+				}
+				continue
+			}
+			out.Landing = u.landing()
+			return
+		}
+	}
+}
+
+func readUserInfo(l *line, header string) *userInfo {
+	fields := strings.Fields(header)
+	size, err := strconv.Atoi(fields[len(fields)-1])
+	if err != nil || size < 0 || size > maxRead {
+		return nil
+	}
+	if fields[0] == "HMSG" {
+		return nil // "no responders": the server does not know the request
+	}
+	payload := make([]byte, size)
+	for read := 0; read < size; {
+		n, err := l.r.Read(payload[read:])
+		read += n
+		l.out.Read += n
+		if err != nil {
+			return nil
+		}
+	}
+	var u userInfo
+	if err := json.Unmarshal(payload, &u); err != nil {
+		return nil
+	}
+	return &u
+}
+
+func (u *userInfo) landing() *posture.Landing {
+	if u == nil || u.Data == nil {
+		return nil
+	}
+	return &posture.Landing{
+		Account: printable(u.Data.Account), User: printable(u.Data.User),
+		Restricted: len(u.Data.Permissions) > 0 && string(u.Data.Permissions) != "null" && string(u.Data.Permissions) != "{}",
+	}
+}
+
+// printable keeps control characters and oversized names out of reports.
+func printable(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) || len(s) > 256 {
+		return fmt.Sprintf("%.256q", s)
+	}
+	return s
+}

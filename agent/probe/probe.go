@@ -1,0 +1,133 @@
+package probe
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+// Name is what every touch calls itself, so that operators and the agent can
+// tell it from other strangers.
+const Name = posture.ProbeName
+
+// Target is one door to touch.
+type Target struct {
+	Door     posture.DoorKind
+	Address  string      // host:port to dial
+	ServerID string      // who must answer for the verdict to count; "" accepts anybody
+	Path     string      // websocket: "/" or "/leafnode"; monitoring: the base path
+	TLS      posture.Tri // websocket and monitoring: whether to speak TLS; the others find out
+}
+
+// Prober touches doors. Its zero value is ready to use.
+type Prober struct {
+	Timeout time.Duration // of a whole touch; default 4 s
+	MQTT    bool          // touch MQTT doors too, which leaves streams behind where they are open
+	Silence time.Duration // a door that said nothing for so long waits for TLS; default 300 ms
+	Now     func() time.Time
+	Dialer  net.Dialer
+}
+
+// maxRead bounds what one touch reads: INFO of a large cluster lists every
+// member's address.
+const maxRead = 1 << 20
+
+// Touch touches one door. It never fails: what went wrong is the reason of an
+// unknown access.
+func (p *Prober) Touch(ctx context.Context, t Target) posture.Touch {
+	now := p.Now
+	if now == nil {
+		now = time.Now
+	}
+	timeout := p.Timeout
+	if timeout <= 0 {
+		timeout = defaultTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+
+	out := posture.Touch{Door: t.Door, Path: t.Path, Address: t.Address, At: now()}
+	var err error
+	switch t.Door {
+	case posture.Client, posture.Leafnode, posture.Route, posture.Gateway:
+		err = p.touchTCP(ctx, t, &out)
+	case posture.Websocket:
+		err = p.touchWebsocket(ctx, t, &out)
+	case posture.Monitor:
+		err = p.touchMonitor(ctx, t, &out)
+	case posture.MQTT:
+		err = p.touchMQTT(ctx, t, &out)
+	default:
+		err = fmt.Errorf("a %s door is never touched", t.Door)
+	}
+	if err != nil {
+		out.Access, out.Reason = posture.Unknown, reason(ctx, err)
+	}
+	out.Took = now().Sub(out.At)
+	return out
+}
+
+func (p *Prober) silence() time.Duration {
+	if p.Silence > 0 {
+		return p.Silence
+	}
+	return 300 * time.Millisecond
+}
+
+// reason puts an error into words that fit a report.
+func reason(ctx context.Context, err error) string {
+	var dial *net.OpError
+	switch {
+	case errors.As(err, &dial) && dial.Op == "dial":
+		return "cannot be reached from here: " + dial.Err.Error()
+	case ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded):
+		return "no clear answer in time"
+	default:
+		return err.Error()
+	}
+}
+
+// tlsConfig speaks to any certificate: a touch judges whether strangers get
+// in, and sends nothing that would need protection. asked notes that the
+// server wants a client certificate; it gets none.
+func tlsConfig(address string, asked *bool) *tls.Config {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		host = address
+	}
+	return &tls.Config{
+		ServerName:         host,
+		InsecureSkipVerify: true, // see above
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			*asked = true
+			return &tls.Certificate{}, nil
+		},
+	}
+}
+
+// refusedForCertificate tells whether a TLS error is the server's refusal of
+// a peer that showed no certificate: a clear word, unlike other TLS failures.
+func refusedForCertificate(err error, asked bool) bool {
+	var alert tls.AlertError
+	if !asked || err == nil {
+		return false
+	}
+	if errors.As(err, &alert) {
+		const badCertificate, handshakeFailure, certificateRequired = 42, 40, 116
+		return alert == badCertificate || alert == handshakeFailure || alert == certificateRequired
+	}
+	// Alerts that the peer sent come as a net.OpError around an unexported
+	// type; only their text tells them apart.
+	text := err.Error()
+	return strings.Contains(text, "remote error: tls: certificate required") || strings.Contains(text, "remote error: tls: bad certificate") ||
+		strings.Contains(text, "remote error: tls: handshake failure")
+}
+
+const certificateRefused = "TLS refused a peer without a client certificate"
