@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/spf13/cobra"
+
+	"github.com/natsentry/natsentry/agent"
+	"github.com/natsentry/natsentry/agent/check"
+	"github.com/natsentry/natsentry/agent/finding"
+	"github.com/natsentry/natsentry/integration/fleet"
+	"github.com/natsentry/natsentry/service"
+)
+
+// demoInterval is short, so that whoever tries something sees what it does.
+const demoInterval = 2 * time.Second
+
+func (p *program) demoCommand() *cobra.Command {
+	var once, verbose bool
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Start a fleet with every kind of open door, and audit it",
+		Long: `Starts a fleet of real nats-servers inside of this process, each named for the
+door that it leaves open, and an agent that audits it. Prints the report and
+the nats commands to try, then what changes, until it is interrupted.
+
+Everything listens on loopback only. So that it counts, the demonstration
+takes loopback listeners for reachable, as natsentry audit does with
+--loopback-exposed.`,
+		Example: `  natsentry demo
+  natsentry demo --once
+  natsentry demo --once --format json > report.json`,
+		Args:        cobra.NoArgs,
+		Annotations: offlineCommand,
+	}
+	cmd.Flags().BoolVar(&once, "once", false, "print one report and end, with exit code 0")
+	format := chooseFlag(cmd, "format", "how to print the report", "text", "json", "markdown")
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "show info findings and all evidence in full")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if !once && format.value != "text" {
+			return &usageError{cmd.CommandPath(), errors.New("--format is for --once")}
+		}
+		err := p.demo(cmd.Context(), once, format.value, verbose)
+		if cmd.Context().Err() != nil && errors.Is(err, context.Canceled) {
+			return nil // interrupted while starting
+		}
+		return err
+	}
+	return cmd
+}
+
+func (p *program) demo(ctx context.Context, once bool, format string, verbose bool) (err error) {
+	done := p.progress("starting the fleet")
+	defer done()
+	f, err := fleet.Start(ctx, fleet.Demo()...)
+	if err != nil {
+		return fmt.Errorf("the demonstration fleet did not start: %w", err)
+	}
+	defer func() {
+		defer p.progress("stopping the fleet")()
+		err = errors.Join(err, f.Close())
+	}()
+	url, system := f.Server("safe").URL(), nats.UserInfo(fleet.DemoSystemUser, fleet.DemoSystemPassword)
+	if err := f.WaitActive(ctx, url, len(f.Servers()), system); err != nil {
+		return fmt.Errorf("the demonstration fleet did not form: %w", err)
+	}
+	leave, err := fleet.DemoSessions(ctx, f)
+	if err != nil {
+		return fmt.Errorf("the demonstration's strangers did not get in: %w", err)
+	}
+	defer leave()
+	done()
+
+	t := &target{name: "demo", servers: url, redacted: url, explicit: true, opts: []nats.Option{system, nats.CustomInboxPrefix(inboxPrefix)}}
+	nc, err := p.connect(ctx, t, nil)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	policy := check.DefaultPolicy()
+	policy.LoopbackExposed = true
+	changes := &changeLines{write: p.lineWriter("text")}
+	d := &daemon{
+		nc: nc, prefix: service.DefaultPrefix, log: slog.New(slog.DiscardHandler), sinks: []agent.Sink{changes},
+		cfg: agent.Config{System: "demo", Interval: demoInterval, SessionInterval: demoInterval, Policy: policy},
+	}
+	if err := d.start(); err != nil {
+		return err
+	}
+	defer d.stop()
+	state, err := d.agent.Sweep(ctx, true)
+	if err != nil {
+		return err
+	}
+	if err := p.printReport(state.Report(), format, verbose); err != nil {
+		return err
+	}
+	if once && format != "text" {
+		return nil
+	}
+	if err := p.print(func(w *bufio.Writer) error {
+		fmt.Fprint(w, "\nThe servers listen on loopback; here that counts as reachable (--loopback-exposed).\n")
+		return nil
+	}); err != nil || once {
+		return err
+	}
+	if err := p.print(func(w *bufio.Writer) error { return demoHints(w, f, p.colourful(p.stdout)) }); err != nil {
+		return err
+	}
+	changes.live = true
+	if err := d.agent.Run(ctx); err != nil {
+		return err
+	}
+	return changes.err
+}
+
+// demoHints prints what to try.
+func demoHints(w *bufio.Writer, f *fleet.Fleet, colour bool) error {
+	s := style{colour}
+	login := fmt.Sprintf("nats --server %s --user %s --password %s", f.Server("safe").URL(), fleet.DemoSystemUser, fleet.DemoSystemPassword)
+	fmt.Fprintf(w, "\n%s\n", s.in(bold, "Try, in another terminal"))
+	for _, line := range []struct{ what, command string }{
+		{"the report", login + " req audit.auth ''"},
+		{"findings as they come", login + " sub 'audit.auth.finding.>'"},
+		{"the service", login + " micro info natsentry"},
+		{"be a stranger, and be seen", fmt.Sprintf("nats --no-context --server %s sub '>'", f.Server("no-auth").URL())},
+	} {
+		fmt.Fprintf(w, "  # %s\n  %s\n", line.what, s.in(blue, line.command))
+	}
+	fmt.Fprintf(w, "\n%s\n", s.in(bold, "What changes from now on (Ctrl-C ends it)"))
+	return nil
+}
+
+// changeLines is a sink that prints transitions once it is live.
+type changeLines struct {
+	write func(*finding.Finding) error
+	live  bool // set before the agent's loop begins
+	err   error
+}
+
+func (c *changeLines) Swept(_ context.Context, _ *agent.State, transitions []finding.Finding) {
+	for i := range transitions {
+		if c.live && c.err == nil {
+			c.err = c.write(&transitions[i])
+		}
+	}
+}

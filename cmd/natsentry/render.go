@@ -1,0 +1,321 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+
+	"github.com/natsentry/natsentry/agent/check"
+	"github.com/natsentry/natsentry/agent/finding"
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+// A renderer writes a report in one format. All of them are given the same
+// structure and none of them knows where it came from: every string in it is
+// taken for hostile.
+type renderer interface {
+	report(w *bufio.Writer, r *finding.Report) error
+}
+
+func (p *program) renderer(format string, verbose bool) renderer {
+	switch format {
+	case "json":
+		return jsonRenderer{}
+	case "markdown":
+		return markdownRenderer{verbose: verbose}
+	default:
+		return textRenderer{style: style{p.colourful(p.stdout)}, verbose: verbose}
+	}
+}
+
+func (p *program) printReport(r *finding.Report, format string, verbose bool) error {
+	return p.print(func(w *bufio.Writer) error { return p.renderer(format, verbose).report(w, r) })
+}
+
+// jsonRenderer writes the report as it is.
+type jsonRenderer struct{}
+
+func (jsonRenderer) report(w *bufio.Writer, r *finding.Report) error { return writeJSON(w, r, "  ") }
+
+// writeJSON writes a value as JSON in which only printable characters stand
+// for themselves.
+func writeJSON(w io.Writer, v any, indent string) error {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", indent)
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("write JSON: %w", err)
+	}
+	_, err := io.WriteString(w, escapeUnprintable(buf.String()))
+	return err
+}
+
+// escapeUnprintable replaces what encoding/json leaves as it is and a
+// terminal obeys: DEL, the C1 controls, bidirectional overrides. They can
+// only be inside of strings.
+func escapeUnprintable(doc string) string {
+	var b strings.Builder
+	for _, r := range doc {
+		switch {
+		case r == '\n' || unicode.IsPrint(r):
+			b.WriteRune(r)
+		case r > 0xffff:
+			r -= 0x10000
+			fmt.Fprintf(&b, `\u%04x\u%04x`, 0xd800+r>>10, 0xdc00+r&0x3ff)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
+}
+
+// shownDoors are the columns of the matrix. The profile door is not among
+// them: no server tells of it over $SYS.
+var shownDoors = []posture.DoorKind{
+	posture.Client, posture.Websocket, posture.MQTT, posture.Leafnode, posture.Route, posture.Gateway, posture.Monitor,
+}
+
+const profileHint = "The profiling port (prof_port) is not shown: no server tells of it over $SYS."
+
+// mark is how the access of a door looks: a sign and a word, so that no
+// colour is needed to tell them apart.
+type mark struct {
+	sign, word, colour, meaning string
+}
+
+func (m mark) String() string { return strings.TrimSpace(m.sign + " " + m.word) }
+
+var (
+	markOpen    = mark{"✗", "OPEN", red, "lets strangers in"}
+	markClosed  = mark{"✓", "closed", green, "refuses strangers"}
+	markClaimed = mark{"~", "closed?", yellow, "on the server's word only"}
+	markUnknown = mark{"?", "unknown", yellow, "cannot be told"}
+	markUntold  = mark{"-", "", faint, ""} // nothing was said about such a door, nor asked
+	markOff     = mark{"·", "off", faint, "no listener"}
+	marks       = []mark{markOpen, markClosed, markClaimed, markUnknown, markOff}
+)
+
+func markOf(s *finding.ReportServer, kind posture.DoorKind) mark {
+	d := doorOf(s, kind)
+	switch {
+	case d == nil && len(s.Doors) > 0:
+		return markUntold
+	case d == nil:
+		return markUnknown
+	case d.Access == posture.Open:
+		return markOpen
+	case wordOnly(*d):
+		return markClaimed
+	case d.Access == posture.Closed:
+		return markClosed
+	case d.Access == posture.Off:
+		return markOff
+	default:
+		return markUnknown
+	}
+}
+
+func doorOf(s *finding.ReportServer, kind posture.DoorKind) *finding.ReportDoor {
+	for i := range s.Doors {
+		if s.Doors[i].Door == kind {
+			return &s.Doors[i]
+		}
+	}
+	return nil
+}
+
+// matrix is the table of servers and doors. Doors that are off everywhere
+// have no column.
+type matrix struct {
+	doors   []posture.DoorKind
+	absent  []posture.DoorKind
+	servers []matrixRow
+}
+
+type matrixRow struct {
+	cluster, server, version, auth string
+	silent                         bool
+	marks                          []mark
+}
+
+func newMatrix(r *finding.Report) matrix {
+	var m matrix
+	for _, kind := range shownDoors {
+		used := len(r.Servers) == 0
+		for i := range r.Servers {
+			// A server that did not answer tells nothing of its doors.
+			used = used || r.Servers[i].State == posture.Answering && markOf(&r.Servers[i], kind) != markOff
+		}
+		if used {
+			m.doors = append(m.doors, kind)
+		} else {
+			m.absent = append(m.absent, kind)
+		}
+	}
+	names := map[string]int{}
+	for i := range r.Servers {
+		names[r.Servers[i].Name]++
+	}
+	for i := range r.Servers {
+		s := &r.Servers[i]
+		row := matrixRow{cluster: short(s.Cluster), server: short(s.Name), version: short(s.Version), auth: s.AuthMode.String()}
+		if names[s.Name] > 1 && s.ID != "" {
+			row.server += " (" + clean(s.ID[:min(len(s.ID), 6)]) + "…)"
+		}
+		if s.State != posture.Answering {
+			row.silent, row.auth = true, s.State.String()
+		}
+		for _, kind := range m.doors {
+			row.marks = append(row.marks, markOf(s, kind))
+		}
+		m.servers = append(m.servers, row)
+	}
+	return m
+}
+
+func (m matrix) absentNames() string {
+	names := make([]string, len(m.absent))
+	for i, k := range m.absent {
+		names[i] = k.String()
+	}
+	return strings.Join(names, ", ")
+}
+
+// group is a set of findings that have one remedy: same check, same cause,
+// same severity.
+type group struct {
+	first    *finding.Finding
+	title    string
+	findings []*finding.Finding
+}
+
+// groups keeps the order of the findings, worst first. collapsed are those
+// that one line each is enough for.
+func groups(r *finding.Report, verbose bool) (shown, collapsed []group) {
+	type key struct {
+		check, cause, text, config string
+		severity                   check.Severity
+	}
+	index := map[key]int{}
+	var all []group
+	for i := range r.Findings {
+		f := &r.Findings[i]
+		k := key{f.Check, string(f.Cause), f.Remediation.Text, f.Remediation.Config, f.Severity}
+		if f.Severity <= check.Info && !verbose {
+			k = key{check: f.Check, severity: f.Severity}
+		}
+		n, ok := index[k]
+		if !ok {
+			n = len(all)
+			index[k] = n
+			g := group{first: f, title: "unknown to this version"}
+			if c := check.Lookup(f.Check); c != nil {
+				g.title = c.Title
+			}
+			all = append(all, g)
+		}
+		all[n].findings = append(all[n].findings, f)
+	}
+	for _, g := range all {
+		if g.first.Severity <= check.Info && !verbose {
+			collapsed = append(collapsed, g)
+		} else {
+			shown = append(shown, g)
+		}
+	}
+	return shown, collapsed
+}
+
+// subject names what a finding is about.
+func subject(f *finding.Finding) string {
+	s := f.Scope
+	var name string
+	switch s.Kind {
+	case check.KindServer:
+		name = clean(s.Server)
+		if s.Cluster != "" {
+			name = clean(s.Cluster) + "/" + name
+		}
+	case check.KindCluster:
+		name = "cluster " + orDash(s.Cluster)
+	default:
+		name = "the whole fleet"
+	}
+	if s.Door != posture.NoDoor {
+		name += " " + s.Door.String()
+	}
+	return name
+}
+
+// takesEffect says what applies a remedy; "" when it changes no configuration.
+func takesEffect(r finding.Remediation) string {
+	switch {
+	case r.Reload:
+		return "reload"
+	case r.Config != "":
+		return "restart"
+	default:
+		return ""
+	}
+}
+
+// headline tells what a report is of.
+func headline(r *finding.Report) string {
+	return fmt.Sprintf("system %s, sweep %d at %s, took %s: %d of %s heard",
+		clean(r.System), r.Epoch, r.Taken.UTC().Format("2006-01-02 15:04:05 UTC"), clean(r.Took),
+		r.Coverage.Heard, plural(r.Coverage.Expected, "server", "servers"))
+}
+
+func totals(r *finding.Report) (doors, findings string) {
+	d, f := r.Totals.Doors, r.Totals.Findings
+	doors = fmt.Sprintf("%d open, %d closed", d.Open, d.Closed)
+	if d.Reported > 0 {
+		doors += fmt.Sprintf(" (%d of them on the server's word only)", d.Reported)
+	}
+	doors += fmt.Sprintf(", %d unknown", d.Unknown)
+	if n := profiles(r); n > 0 {
+		doors += fmt.Sprintf(" (%d of them profiling ports)", n)
+	}
+	doors += fmt.Sprintf(", %d off", d.Off)
+	findings = fmt.Sprintf("%d critical, %d warning, %d info", f.Critical, f.Warning, f.Info)
+	return doors, findings
+}
+
+// profiles counts the profiling ports among the unknown doors, which the
+// matrix does not show.
+func profiles(r *finding.Report) int {
+	n := 0
+	for i := range r.Servers {
+		if d := doorOf(&r.Servers[i], posture.Profile); d != nil && d.Access == posture.Unknown {
+			n++
+		}
+	}
+	return n
+}
+
+func gapLine(g posture.Gap) string {
+	line := orDash(g.Server)
+	if g.Endpoint != "" {
+		line += ", " + clean(g.Endpoint)
+	}
+	return line + ": " + clean(g.Reason)
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return clean(s)
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}

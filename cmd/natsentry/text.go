@@ -1,0 +1,234 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+
+	"github.com/natsentry/natsentry/agent/check"
+	"github.com/natsentry/natsentry/agent/finding"
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+// How much of a report the text shows unless --verbose is given.
+const (
+	textWidth     = 100 // columns that running text may take
+	shownSubjects = 10  // of a group that are shown with summary and evidence; the others by name
+	shownEvidence = 4   // pieces of evidence of one subject
+	shownGaps     = 20
+)
+
+// textRenderer writes a report for people.
+type textRenderer struct {
+	style
+	verbose bool
+}
+
+func (t textRenderer) report(w *bufio.Writer, r *finding.Report) error {
+	fmt.Fprintf(w, "%s\n\n", t.in(bold, headline(r)))
+	t.matrix(w, r)
+	shown, collapsed := groups(r, t.verbose)
+	for _, g := range shown {
+		t.group(w, g)
+	}
+	for i, g := range collapsed {
+		if i == 0 {
+			fmt.Fprintln(w)
+		}
+		fmt.Fprintf(w, "%s  %s  %s: %s\n", t.severity(check.Info), clean(g.first.Check), g.title, plural(len(g.findings), "finding", "findings"))
+	}
+	if len(collapsed) > 0 {
+		fmt.Fprintf(w, "%s\n", t.in(faint, "--verbose shows info findings in full."))
+	}
+	if len(r.Findings) == 0 {
+		fmt.Fprintf(w, "\nNo findings.\n")
+	}
+	t.gaps(w, r)
+	doors, findings := totals(r)
+	fmt.Fprintf(w, "\n%s %s\n%s %s\n", t.in(bold, "Doors:   "), doors, t.in(bold, "Findings:"), findings)
+	return nil
+}
+
+// tableStyle is a table without frames: narrow, and fit for copying.
+func tableStyle() table.Style {
+	s := table.StyleDefault
+	s.Box.PaddingLeft, s.Box.PaddingRight = "", "  "
+	s.Options = table.OptionsNoBordersAndSeparators
+	return s
+}
+
+func (t textRenderer) matrix(w *bufio.Writer, r *finding.Report) {
+	m := newMatrix(r)
+	if len(m.servers) == 0 {
+		fmt.Fprintf(w, "No server was heard.\n")
+		return
+	}
+	tw := table.NewWriter()
+	tw.SetStyle(tableStyle())
+	tw.SuppressTrailingSpaces()
+	head := table.Row{"CLUSTER", "SERVER", "VERSION", "AUTH"}
+	for _, kind := range m.doors {
+		head = append(head, strings.ToUpper(kind.String()))
+	}
+	tw.AppendRow(head)
+	for _, s := range m.servers {
+		auth := s.auth
+		if s.silent {
+			auth = t.in(yellow, "("+auth+")")
+		}
+		row := table.Row{s.cluster, s.server, s.version, auth}
+		for _, m := range s.marks {
+			row = append(row, t.in(m.colour, m.String()))
+		}
+		tw.AppendRow(row)
+	}
+	fmt.Fprintf(w, "%s\n\n", tw.Render())
+	legend := make([]string, len(marks))
+	for i, m := range marks {
+		legend[i] = t.in(m.colour, m.String()) + " " + m.meaning
+	}
+	fmt.Fprint(w, strings.Join(legend, "   "))
+	if len(m.absent) > 0 {
+		fmt.Fprintf(w, "\nNo server that answered listens for: %s.", m.absentNames())
+	}
+	fmt.Fprintf(w, "\n%s\n", profileHint)
+}
+
+func (t textRenderer) severity(s check.Severity) string {
+	word := fmt.Sprintf("%-8s", strings.ToUpper(s.String()))
+	switch s {
+	case check.Critical:
+		return t.in(red, word)
+	case check.Warning:
+		return t.in(yellow, word)
+	default:
+		return t.in(blue, word)
+	}
+}
+
+func (t textRenderer) group(w *bufio.Writer, g group) {
+	f := g.first
+	fmt.Fprintf(w, "\n%s  %s  %s", t.severity(f.Severity), t.in(bold, clean(f.Check)), g.title)
+	var also []string
+	if f.Cause != "" {
+		also = append(also, "cause: "+clean(string(f.Cause)))
+	}
+	if len(f.Aliases) > 0 {
+		also = append(also, "also known as "+clean(strings.Join(f.Aliases, ", ")))
+	}
+	if len(also) > 0 {
+		fmt.Fprintf(w, " (%s)", strings.Join(also, "; "))
+	}
+	fmt.Fprintln(w)
+	full := g.findings
+	if !t.verbose && len(full) > shownSubjects {
+		full = full[:shownSubjects]
+	}
+	for _, f := range full {
+		t.finding(w, f)
+	}
+	if rest := g.findings[len(full):]; len(rest) > 0 {
+		names := make([]string, len(rest))
+		for i, f := range rest {
+			names[i] = subject(f)
+		}
+		t.item(w, "  ", fmt.Sprintf("and %d more: %s", len(rest), strings.Join(names, ", ")))
+	}
+	what := "What to do"
+	if how := takesEffect(f.Remediation); how != "" {
+		what += " (" + how + ")"
+	}
+	t.item(w, "  ", what+": "+clean(f.Remediation.Text))
+	if f.Remediation.Config != "" {
+		for line := range strings.SplitSeq(cleanLines(f.Remediation.Config), "\n") {
+			fmt.Fprintf(w, "      %s\n", t.in(blue, line))
+		}
+	}
+	for _, ref := range f.Refs {
+		fmt.Fprintf(w, "  %s\n", t.in(faint, "See "+clean(ref)))
+	}
+}
+
+func (t textRenderer) finding(w *bufio.Writer, f *finding.Finding) {
+	line := t.in(bold, subject(f)) + ": " + clean(f.Summary)
+	if f.Action == finding.Stale {
+		line += " (stale: it cannot be told any more)"
+	}
+	t.item(w, "  ", line)
+	evidence := f.Evidence
+	if !t.verbose && len(evidence) > shownEvidence {
+		evidence = strongest(evidence)
+	}
+	for _, e := range evidence {
+		t.item(w, "    ", "- "+evidenceText(e))
+	}
+	if n := len(f.Evidence) - len(evidence); n > 0 {
+		fmt.Fprintf(w, "    - and %d more (--verbose shows them)\n", n)
+	}
+}
+
+// strongest leaves out the weakest evidence where there is more than is shown.
+// What is kept stays in its order.
+func strongest(evidence []posture.Evidence) []posture.Evidence {
+	out := slices.Clone(evidence)
+	for len(out) > shownEvidence {
+		weakest := len(out) - 1
+		for i := weakest; i >= 0; i-- {
+			if out[i].Basis < out[weakest].Basis {
+				weakest = i
+			}
+		}
+		out = slices.Delete(out, weakest, weakest+1)
+	}
+	return out
+}
+
+// evidenceText is one piece of evidence in a line.
+func evidenceText(e posture.Evidence) string {
+	text := e.Basis.String()
+	if e.Access != posture.Unknown {
+		text += " " + e.Access.String()
+	}
+	text += ": " + clean(e.Source)
+	if e.Value != "" {
+		text += " = " + clean(e.Value)
+	}
+	return text
+}
+
+func (t textRenderer) gaps(w *bufio.Writer, r *finding.Report) {
+	gaps := r.Coverage.Gaps
+	if len(gaps) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\n%s\n", t.in(yellow, plural(len(gaps), "answer is missing", "answers are missing")+"; nothing is concluded from silence:"))
+	if !t.verbose && len(gaps) > shownGaps {
+		gaps = gaps[:shownGaps]
+	}
+	for _, g := range gaps {
+		fmt.Fprintf(w, "  %s\n", gapLine(g))
+	}
+	if n := len(r.Coverage.Gaps) - len(gaps); n > 0 {
+		fmt.Fprintf(w, "  and %d more (--verbose shows them)\n", n)
+	}
+}
+
+// item writes running text, later lines further in than the first.
+func (t textRenderer) item(w *bufio.Writer, indent, text string) {
+	for i, line := range wrap(text, textWidth-len(indent)-2) {
+		if i == 1 {
+			indent += "  "
+		}
+		fmt.Fprintf(w, "%s%s\n", indent, line)
+	}
+}
+
+// paragraph writes running text.
+func (t textRenderer) paragraph(w *bufio.Writer, indent, text string) {
+	for _, line := range wrap(text, textWidth-len(indent)) {
+		fmt.Fprintf(w, "%s%s\n", indent, line)
+	}
+}
