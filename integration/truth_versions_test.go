@@ -1,0 +1,122 @@
+package integration
+
+import (
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/mod/semver"
+
+	"github.com/natsentry/natsentry/integration/fleet"
+	"github.com/natsentry/natsentry/integration/oracle"
+)
+
+// oldVersions are the last releases of each line, the oldest first; "" is the
+// one that this module embeds.
+var oldVersions = []string{"v2.9.25", "v2.10.29", "v2.11.17", "v2.12.15", "v2.14.5", ""}
+
+// guardsLeafnodes is the first release whose leafnode port takes over the
+// client's authentication.
+const guardsLeafnodes = "v2.12.0"
+
+// oldCase is a configuration of an old server. HUB stands for the remotes of
+// the audited server's leafnodes block.
+type oldCase struct {
+	name, config string
+	open         []string
+	unguarded    bool // its client port has authorization, and its leafnode port has none of its own
+}
+
+const (
+	oldDoors   = wsBlock + "}\n" + monitoring + routeBlock
+	oldGuarded = `accounts { $SYS { users: [ { user: sys, password: sys-password } ] }, APP { users: [ { user: app, password: app-password }, { user: guest, password: guest-password } ] } }
+`
+)
+
+func oldCases() []oldCase {
+	all := []string{oracle.Client, oracle.Websocket, oracle.LeafWebsocket, oracle.Leafnode, oracle.Route, oracle.Monitor}
+	return []oldCase{
+		{name: "open", config: oldDoors + "}\n" + leafBlock + "HUB }", open: all},
+		{name: "hidden user", config: sysAccount + oldDoors + "}\n" + leafBlock + "HUB }", open: all},
+		{name: "no_auth_user", config: oldGuarded + "no_auth_user: guest\n" + oldDoors + "}\n" + leafBlock + "HUB }", open: all},
+		{
+			name: "closed", config: oldGuarded + oldDoors + sure + "}\n" + leafBlock + sure + "HUB }",
+			open: []string{oracle.Monitor},
+		},
+		{
+			name: "closed, websocket no_auth_user", config: oldGuarded + wsBlock + ", no_auth_user: guest }\n" + monitoring + leafBlock + sure + "HUB }",
+			open: []string{oracle.Websocket, oracle.Monitor},
+		},
+		{
+			name: "leafnodes without authorization", config: oldGuarded + oldDoors + sure + "}\n" + leafBlock + "HUB }",
+			open: []string{oracle.Monitor}, unguarded: true,
+		},
+		{
+			name: "leafnodes without authorization, token", config: "authorization { token: token-of-the-tests }\n" + oldDoors + sure + "}\n" + leafBlock + "HUB }",
+			open: []string{oracle.Monitor}, unguarded: true,
+		},
+		{
+			name: "leafnodes without authorization, account", config: oldGuarded + oldDoors + sure + "}\n" + leafBlock + "\nauthorization { account: APP }\nHUB }",
+			open: []string{oracle.Monitor}, unguarded: true,
+		},
+	}
+}
+
+// of is the case for one release.
+func (o *oldCase) of(version string) truthCase {
+	c := truthCase{name: o.name, config: o.config, open: o.open, known: true}
+	old := version != "" && semver.Compare(version, guardsLeafnodes) < 0
+	if old && o.unguarded {
+		c.open = append([]string{oracle.Leafnode, oracle.LeafWebsocket}, c.open...)
+	}
+	return c
+}
+
+// TestTruthOfOldServers asks both parties about the doors of real servers of
+// every line of releases.
+func TestTruthOfOldServers(t *testing.T) {
+	t.Parallel()
+	for _, version := range oldVersions {
+		name := version
+		if version == "" {
+			name = "current"
+		}
+		t.Run(name, func(t *testing.T) {
+			path := ""
+			if version != "" {
+				path = binary(t, version)
+			}
+			var wg sync.WaitGroup
+			for _, o := range oldCases() {
+				wg.Go(func() {
+					t.Run(o.name, func(t *testing.T) {
+						c := o.of(version)
+						askBothOld(t, &c, path)
+					})
+				})
+			}
+			wg.Wait()
+		})
+	}
+}
+
+// askBothOld is askBoth for servers that may be processes: the leafnode
+// connection to the hub stands in the configuration, and the server's own
+// monitoring tells who has joined.
+func askBothOld(t *testing.T, c *truthCase, path string) {
+	t.Helper()
+	f := start(t, fleet.Spec{Name: "hub", Config: hub})
+	add := func(name, remotes string) *fleet.Server {
+		s, err := f.Add(t.Context(), fleet.Spec{Name: name, Binary: path, Config: strings.Replace(c.config, "HUB", remotes, 1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	tried := add("tried", "")
+	audited := add("audited", "\n"+`remotes: [ { url: "nats-leaf://leaf-sys:leaf-password@{{addr "hub" "leafnode"}}", account: "$SYS" } ]`+"\n")
+	waitActive(t, f, f.Server("hub"), 2)
+	said := audit(t, connectSys(t, f.Server("hub")), audited.ID())
+	target := &oracle.Target{Addresses: addresses(tried), Cluster: "c", Witness: oracle.Monitoring(tried.Addr(oracle.Monitor))}
+	compare(t, c, said, target)
+}
