@@ -141,7 +141,7 @@ func TestForgedAnswerIsNotBelieved(t *testing.T) {
 		}
 	})
 	// The liar is fast or slow; a sweep that listens on hears both.
-	a := auditor(t, connectSys(t, f.Servers()[0]), collect.Config{Timeout: time.Second, Linger: 200 * time.Millisecond})
+	a := auditor(t, connectSys(t, f.Servers()[0]), collect.Config{Timeout: 10 * time.Second, Linger: time.Second})
 	state := sweep(t, a)
 	srv := state.Snapshot.Server(victim.ID())
 	if srv == nil {

@@ -198,8 +198,8 @@ func look(t *testing.T, nc *nats.Conn, id string, mqttToo bool) (*posture.Server
 	policy := check.DefaultPolicy()
 	policy.LoopbackExposed = true
 	a, err := agent.New(nc, agent.Config{
-		System: "truth", Policy: policy, Collect: collect.Config{Timeout: 10 * time.Second},
-		Probe: agent.Probe{Timeout: 8 * time.Second, MQTT: mqttToo},
+		System: "truth", Policy: policy, Collect: collect.Config{Timeout: 20 * time.Second},
+		Probe: agent.Probe{Timeout: 20 * time.Second, MQTT: mqttToo},
 	})
 	if err != nil {
 		t.Fatal(err)

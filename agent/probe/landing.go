@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nuid"
 
@@ -26,6 +27,12 @@ type userInfo struct {
 	} `json:"data"`
 }
 
+// Pauses between two questions of one touch, the first and the longest.
+const (
+	firstPause   = time.Millisecond
+	longestPause = 200 * time.Millisecond
+)
+
 // land asks, once let in, who it is there. What cannot be learned stays
 // unknown: the verdict is settled already.
 func land(l *line, in *info, out *posture.Touch) {
@@ -37,8 +44,8 @@ func land(l *line, in *info, out *posture.Touch) {
 	if err := l.write("SUB " + inbox + " 1\r\n" + ask); err != nil {
 		return
 	}
-	const asks = 10
-	for asked := 1; ; {
+	pause := firstPause
+	for {
 		word, err := l.readLine()
 		switch {
 		case err != nil:
@@ -50,8 +57,11 @@ func land(l *line, in *info, out *posture.Touch) {
 			u := readUserInfo(l, word)
 			if u != nil && u.Server.ID != in.ID {
 				// A gateway carried the request to a server that knows nothing
-				// of us, and its answer took the place of the right one.
-				if asked++; asked > asks || l.write(ask) != nil {
+				// of us, and its answer took the place of the right one, whose
+				// server is busy: ask again when it may be less so, until the
+				// touch is out of time.
+				time.Sleep(pause)
+				if pause = min(2*pause, longestPause); l.write(ask) != nil {
 					return
 				}
 				continue

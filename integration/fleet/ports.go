@@ -7,6 +7,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"syscall"
 )
 
 // loopback is the only host on which a fleet listens.
@@ -43,8 +44,8 @@ func (p *ports) take() (int, error) {
 		}
 		port := p.free[0]
 		p.free = p.free[1:]
-		if l, err := listen(port); err == nil {
-			return port, l.Close()
+		if vacant(loopbackAddr(port)) == nil {
+			return port, nil
 		}
 	}
 }
@@ -76,6 +77,19 @@ func (p *ports) release() {
 		_ = l.Close() // only a reservation: nothing was ever accepted on it
 	}
 	p.guards, p.free = nil, nil
+}
+
+// vacant tells whether somebody listens on an address, by listening there for a
+// moment. No process may be forked meanwhile: until it runs its program, it
+// would hold the listener open that is closed here.
+func vacant(addr string) error {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	return l.Close()
 }
 
 func listen(port int) (net.Listener, error) {

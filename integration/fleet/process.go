@@ -56,11 +56,7 @@ func startProcess(ctx context.Context, owner *Server, opts *server.Options) (*pr
 	// Whoever else listens there would be taken for the process when it is
 	// asked whether it is ready.
 	for _, l := range p.listeners {
-		free, err := net.Listen("tcp", l.addr())
-		if err != nil {
-			return nil, fmt.Errorf("%s listener: %w", l.door, err)
-		}
-		if err := free.Close(); err != nil {
+		if err := vacant(l.addr()); err != nil {
 			return nil, fmt.Errorf("%s listener: %w", l.door, err)
 		}
 	}

@@ -19,10 +19,10 @@ import (
 )
 
 const (
-	clientTimeout = 4 * time.Second
+	clientTimeout = 20 * time.Second
 	// silence is how long a door may take to greet before it is taken to wait
 	// for TLS. A server that waits for both greets after 50 ms by default.
-	silence = 700 * time.Millisecond
+	silence = 2 * time.Second
 )
 
 func clientWays(ctx context.Context, address string) []way {

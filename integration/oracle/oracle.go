@@ -47,7 +47,7 @@ type Outcome struct {
 var ErrUndecided = errors.New("undecided")
 
 // limit bounds one attempt through one door.
-const limit = 10 * time.Second
+const limit = 60 * time.Second
 
 // Try tries to get in through a door.
 func Try(ctx context.Context, t *Target, door string) (Outcome, error) {
