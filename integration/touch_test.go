@@ -1,12 +1,16 @@
 package integration
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -275,12 +279,19 @@ func TestTouchesResolve(t *testing.T) {
 	}
 }
 
-// BenchmarkTouch touches all doors of a fleet of 30 servers.
+// BenchmarkTouch touches all doors of a fleet of 30 servers, and counts what
+// that leaves in the servers' logs and on the wire.
 func BenchmarkTouch(b *testing.B) {
 	const n, m = 5, 6
-	f := start(b, clusters(n, m, sysAccount)...)
+	logs := b.TempDir()
+	specs := clusters(n, m, sysAccount)
+	for i := range specs {
+		specs[i].Config += fmt.Sprintf("log_file: %q\n", filepath.Join(logs, specs[i].Name))
+	}
+	f := start(b, specs...)
 	waitActive(b, f, f.Servers()[0], n*m)
 	nc := connectSys(b, f.Servers()[0])
+	events, before := touchEvents(b, connectSys(b, f.Servers()[0])), logLines(b, logs)
 	var sent, read, touches int
 	for b.Loop() {
 		state := sweep(b, toucher(b, nc)) // a new agent has touched nothing yet
@@ -296,9 +307,44 @@ func BenchmarkTouch(b *testing.B) {
 			}
 		}
 	}
+	b.ReportMetric(float64(events())/float64(touches), "events/touch")
+	b.ReportMetric(float64(logLines(b, logs)-before)/float64(touches), "log-lines/touch")
 	b.ReportMetric(float64(touches)/float64(b.N), "touches/op")
 	b.ReportMetric(float64(sent+read)/float64(touches), "B/touch")
 	b.ReportMetric(b.Elapsed().Seconds()*1000/float64(touches), "ms/touch")
+}
+
+// touchEvents counts the events that a connection which came or went causes.
+func touchEvents(b *testing.B, nc *nats.Conn) (count func() int64) {
+	b.Helper()
+	var n atomic.Int64
+	for _, subject := range []string{"$SYS.ACCOUNT.*.CONNECT", "$SYS.ACCOUNT.*.DISCONNECT", "$SYS.SERVER.*.CLIENT.AUTH.ERR"} {
+		if _, err := nc.Subscribe(subject, func(*nats.Msg) { n.Add(1) }); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := nc.Flush(); err != nil {
+		b.Fatal(err)
+	}
+	return n.Load
+}
+
+// logLines counts the lines of all files in a folder.
+func logLines(b *testing.B, dir string) int {
+	b.Helper()
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		b.Fatal(err)
+	}
+	lines := 0
+	for _, f := range files {
+		text, err := os.ReadFile(filepath.Join(dir, f.Name()))
+		if err != nil {
+			b.Fatal(err)
+		}
+		lines += bytes.Count(text, []byte("\n"))
+	}
+	return lines
 }
 
 // TestTouchedRemedies does what the remedies of proven doors say: by a reload
