@@ -6,7 +6,8 @@ func Catalogue() []*Check { return catalogue }
 
 var catalogue = []*Check{
 	door001, door002, door003, door004, door005, door006, door007, door009,
-	sess001,
-	fleet001, fleet002, fleet003, fleet004, fleet005, fleet006, fleet007,
+	sess001, sess002,
+	fleet001, fleet002, fleet003, fleet004, fleet005, fleet006, fleet007, fleet008,
 	tls001, tls002, tls003, tls005,
+	policy001,
 }

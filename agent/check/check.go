@@ -82,8 +82,10 @@ type Verdict struct {
 
 // Result is a verdict with its check and its subject.
 type Result struct {
-	Check *Check
-	Scope Scope
+	Check   *Check
+	Scope   Scope
+	Looked  time.Time // when the subject was last looked at
+	Pending bool      // a touch is under way: what is unknown may be known soon
 	Verdict
 }
 
@@ -135,6 +137,20 @@ type Policy struct {
 	CertWarning, CertCritical time.Duration
 	// ChangeShown is how long FLEET_006 shows a configuration change.
 	ChangeShown time.Duration
+	// ReloadGrace is how long a server may take to reload before FLEET_008
+	// says that it refused.
+	ReloadGrace time.Duration
+	// FailureBurst is how many authentication failures within a minute make
+	// SESS_002 speak up.
+	FailureBurst int
+	// Waivers are the findings that somebody has accepted.
+	Waivers []Waiver
+}
+
+// IsZero tells whether nothing at all was decided.
+func (p *Policy) IsZero() bool {
+	return !p.LoopbackExposed && p.CertWarning == 0 && p.CertCritical == 0 && p.ChangeShown == 0 &&
+		p.ReloadGrace == 0 && p.FailureBurst == 0 && len(p.Waivers) == 0
 }
 
 // DefaultPolicy is the policy of the catalogue.
@@ -143,6 +159,8 @@ func DefaultPolicy() Policy {
 		CertWarning:  30 * 24 * time.Hour,
 		CertCritical: 7 * 24 * time.Hour,
 		ChangeShown:  10 * time.Minute,
+		ReloadGrace:  2 * time.Second,
+		FailureBurst: 10,
 	}
 }
 

@@ -121,7 +121,7 @@ var door002 = &Check{
 var door003 = &Check{
 	ID: "DOOR_003", Severity: Critical,
 	Title: "MQTT port lets anonymous clients in",
-	Doc: "The door is never touched: an MQTT CONNECT that is let in creates five JetStream streams in the account. It is judged by VARZ: " +
+	Doc: "The door is touched only when that is asked for (--probe-mqtt): an MQTT CONNECT that is let in creates five JetStream streams in the account. Otherwise it is judged by VARZ: " +
 		"mqtt.no_auth_user opens it; without an override it is as open as the client port. A tls_map, or TLS of its own, leaves it unknown.",
 	Needs: posture.Varz,
 	Doors: []posture.DoorKind{posture.MQTT},
@@ -283,6 +283,9 @@ var door009 = &Check{
 	Door: func(_ Policy, _ *posture.Snapshot, s *posture.Server, d *posture.Door) Verdict {
 		if !d.Weak() {
 			return pass("decided by %s evidence", d.Basis)
+		}
+		if d.Pending {
+			return unknown("it is being touched")
 		}
 		if d.Access == posture.Closed {
 			return fail("", "%s says that its %s port %s is closed, and a touch has not shown it", s.Name, d.Kind, d.Address()).with(NoSeverity, d.Evidence...)

@@ -3,6 +3,7 @@ package check
 import (
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/natsentry/natsentry/agent/posture"
 )
@@ -44,7 +45,7 @@ func (c *Check) judge(out []Result, snap *posture.Snapshot, policy Policy) []Res
 	if c.Group != nil {
 		for _, g := range groups(snap, c.By) {
 			g.split(c)
-			out = append(out, Result{Check: c, Scope: g.Scope, Verdict: c.judgeGroup(policy, snap, g)})
+			out = append(out, Result{Check: c, Scope: g.Scope, Looked: g.looked(), Verdict: c.judgeGroup(policy, snap, g)})
 		}
 		return out
 	}
@@ -54,7 +55,7 @@ func (c *Check) judge(out []Result, snap *posture.Snapshot, policy Policy) []Res
 			if ok {
 				v = c.Server(policy, snap, s)
 			}
-			out = append(out, Result{Check: c, Scope: serverScope(s), Verdict: v})
+			out = append(out, Result{Check: c, Scope: serverScope(s), Looked: s.Looked, Verdict: v})
 			continue
 		}
 		for _, kind := range c.Doors {
@@ -68,11 +69,12 @@ func (c *Check) judgeDoor(policy Policy, snap *posture.Snapshot, s *posture.Serv
 	scope := serverScope(s)
 	scope.Door = kind
 	v, ok := c.cannotTell(s)
-	if door := s.Door(kind); !ok && door != nil && door.Basis == posture.Proven && c.Proves {
+	door := s.Door(kind)
+	if !ok && door != nil && door.Basis == posture.Proven && c.Proves {
 		ok = true // a touch needs no answer of the server beside it
 	}
 	if ok {
-		switch door := s.Door(kind); {
+		switch {
 		case door == nil || door.On == posture.Unseen:
 			v = unknown("whether the server has this listener was not seen")
 		case door.On == posture.No:
@@ -84,7 +86,7 @@ func (c *Check) judgeDoor(policy Policy, snap *posture.Snapshot, s *posture.Serv
 			}
 		}
 	}
-	return Result{Check: c, Scope: scope, Verdict: v}
+	return Result{Check: c, Scope: scope, Looked: s.Looked, Pending: door != nil && door.Pending, Verdict: v}
 }
 
 // cannotTell is the one place where a missing answer or an old server makes
@@ -109,7 +111,7 @@ func (c *Check) judgeGroup(policy Policy, snap *posture.Snapshot, g Group) Verdi
 		}
 		return unknown("those that answered agree; no answer from %s", strings.Join(names, ", "))
 	}
-	if n := unnamed(snap); v.Outcome == Pass && n > 0 {
+	if n := unnamed(snap); v.Outcome == Pass && n > 0 && c.Needs != 0 {
 		return unknown("those that answered agree; %s not known by name may belong to them", count(n, "server"))
 	}
 	return v
@@ -140,6 +142,18 @@ func bend(policy Policy, door *posture.Door, given, standard Severity) Severity 
 
 func serverScope(s *posture.Server) Scope {
 	return Scope{Kind: KindServer, Cluster: s.Cluster, Server: s.Name, ServerID: s.ID}
+}
+
+// looked is when a member was last looked at. A group is not what it was as
+// soon as one member is not.
+func (g *Group) looked() time.Time {
+	var latest time.Time
+	for _, s := range g.Members {
+		if s.Looked.After(latest) {
+			latest = s.Looked
+		}
+	}
+	return latest
 }
 
 func (g *Group) split(c *Check) {

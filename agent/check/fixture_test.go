@@ -92,6 +92,7 @@ func silent(state posture.State) func(*posture.Server) {
 var fixtures = map[string]struct {
 	fail, pass, unknown *posture.Snapshot
 	never               string
+	policy              map[Outcome]Policy // where the default one will not do
 }{
 	"DOOR_001": {
 		fail:    fleet(server("n1", open)),
@@ -138,6 +139,11 @@ var fixtures = map[string]struct {
 		pass:    fleet(server("n1", session(posture.Session{CID: 7, Door: posture.Client, User: "app", Account: "$G"}))),
 		unknown: fleet(server("n1", func(s *posture.Server) { s.Heard &^= posture.Connz })),
 	},
+	"SESS_002": {
+		fail:    listened(time.Hour, server("n1", func(s *posture.Server) { s.Failures.Count = 10 })),
+		pass:    listened(time.Hour, server("n1", func(s *posture.Server) { s.Failures.Count = 9 })),
+		unknown: listened(time.Second, server("n1")),
+	},
 	"FLEET_001": {
 		fail:    fleet(server("n1"), server("n2", open), server("n3")),
 		pass:    fleet(server("n1"), server("n2")),
@@ -175,6 +181,15 @@ var fixtures = map[string]struct {
 		pass:    fleet(server("n1"), server("n2")),
 		unknown: fleet(server("n1"), server("n2"), server("n3", deaf)),
 	},
+	"FLEET_008": {
+		fail: listened(time.Hour, server("n1", func(s *posture.Server) {
+			s.Reload, s.Looked = &posture.Reload{At: now.Add(-3 * time.Second), Loaded: s.ConfigLoaded}, now
+		})),
+		pass: listened(time.Hour, server("n1", func(s *posture.Server) {
+			s.Reload, s.Looked = &posture.Reload{At: now.Add(-3 * time.Second), Loaded: s.ConfigLoaded.Add(-time.Hour)}, now
+		})),
+		unknown: listened(time.Hour, server("n1")),
+	},
 	"TLS_001": {
 		fail:    fleet(server("n1", door(posture.Client, expires(10*24*time.Hour)))),
 		pass:    fleet(server("n1", door(posture.Client, expires(90*24*time.Hour)))),
@@ -200,6 +215,25 @@ var fixtures = map[string]struct {
 		pass:    fleet(server("n1", on(posture.Websocket, "0.0.0.0", expires(90*24*time.Hour)))),
 		unknown: fleet(server("n1", on(posture.Websocket, "0.0.0.0"), deaf)),
 	},
+	"POLICY_001": {
+		fail:   fleet(server("n1")),
+		pass:   fleet(server("n1")),
+		policy: map[Outcome]Policy{Fail: waiving(now), Pass: waiving(now.Add(time.Second))},
+		never:  "the policy is always known",
+	},
+}
+
+func waiving(until time.Time) Policy {
+	p := DefaultPolicy()
+	p.Waivers = []Waiver{{Check: "DOOR_001", Reason: "a test", Owner: "the tests", Expires: until}}
+	return p
+}
+
+// listened is a fleet whose events have been heard for a while.
+func listened(since time.Duration, servers ...*posture.Server) *posture.Snapshot {
+	snap := fleet(servers...)
+	snap.Hears = posture.Hears{Events: posture.Connects | posture.AuthFailures | posture.Reloads, Since: now.Add(-since)}
+	return snap
 }
 
 // neverPasses names the checks for which $SYS holds no positive evidence.
@@ -227,10 +261,15 @@ func TestEveryCheckHasItsFixtures(t *testing.T) {
 					}
 					continue
 				}
-				if got := outcomes(c, f.snap); !got[f.want] {
+				policy, ok := fx.policy[f.want]
+				if !ok {
+					policy = DefaultPolicy()
+				}
+				got := outcomes(c, f.snap, policy)
+				if !got[f.want] {
 					t.Errorf("wanted %s somewhere, got %v", f.want, got)
 				}
-				if got := outcomes(c, f.snap); f.want != Fail && got[Fail] {
+				if f.want != Fail && got[Fail] {
 					t.Errorf("fails on the fixture for %s", f.want)
 				}
 			}
@@ -238,9 +277,9 @@ func TestEveryCheckHasItsFixtures(t *testing.T) {
 	}
 }
 
-func outcomes(c *Check, snap *posture.Snapshot) map[Outcome]bool {
+func outcomes(c *Check, snap *posture.Snapshot, policy Policy) map[Outcome]bool {
 	got := map[Outcome]bool{}
-	for _, r := range c.judge(nil, snap, DefaultPolicy()) {
+	for _, r := range c.judge(nil, snap, policy) {
 		got[r.Outcome] = true
 	}
 	return got

@@ -6,12 +6,15 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/natsentry/natsentry/agent/posture"
 )
 
 const (
 	causeSilent   posture.Cause = "silent"
+	causeHangs    posture.Cause = "hangs"
+	causeCutOff   posture.Cause = "connection-lost"
 	causeLameDuck posture.Cause = "lame-duck"
 	causeShutDown posture.Cause = "shut-down"
 )
@@ -151,7 +154,8 @@ var fleet005 = &Check{
 	ID: "FLEET_005", Severity: Warning,
 	Title: "a known server did not answer",
 	Doc: "Its peers or an earlier sweep know the server, and it was silent, also when it was asked by its own id. Nothing is said about its doors meanwhile. " +
-		"A lame-duck server still has clients but answers no more; a shut-down one has said goodbye.",
+		"A lame-duck server still has clients but answers no more; a shut-down one has said goodbye. " +
+		"Of the others, one to which a peer still holds a connection hangs; one to which no peer does is gone, or cut off.",
 	Server: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
 		switch s.State {
 		case posture.Answering:
@@ -162,9 +166,18 @@ var fleet005 = &Check{
 			return fail(causeShutDown, "%s has shut down", s.Name).with(Info, known(s))
 		case posture.Silent:
 		}
+		switch s.Linked {
+		case posture.Yes:
+			return fail(causeHangs, "%s did not answer, and its peers are still connected to it", s.Name).with(NoSeverity, known(s))
+		case posture.No:
+			return fail(causeCutOff, "%s did not answer, and no peer is connected to it any more", s.Name).with(NoSeverity, known(s))
+		case posture.Unseen:
+		}
 		return fail(causeSilent, "%s did not answer; it is known by %s", s.Name, s.KnownBy).with(NoSeverity, known(s))
 	},
 	Remedies: map[posture.Cause]Remedy{
+		causeHangs:    {Text: "The process is there and does not answer: it is stopped, overloaded, or of another system account (see FLEET_003). Look at its log and its CPU before you restart it."},
+		causeCutOff:   {Text: "The process has ended without a goodbye, or the network between it and its peers is gone. Look whether it runs, then at its log. Its clients may still be connected to it, on their side of the network."},
 		causeLameDuck: {Text: "Nothing, if this was meant. The finding ends when the server is forgotten or comes back."},
 		causeShutDown: {Text: "Nothing, if this was meant. The finding ends when the server is forgotten or comes back."},
 	},
@@ -192,7 +205,7 @@ func configChanged(policy Policy, snap *posture.Snapshot, s *posture.Server) Ver
 	case snap.Taken.Sub(c.Seen) > policy.ChangeShown:
 		return pass("unchanged for more than %s", policy.ChangeShown)
 	default:
-		return fail("", "%s loaded a new configuration at %s", s.Name, c.Loaded.UTC().Format("2006-01-02T15:04:05Z")).
+		return fail("", "%s loaded a new configuration at %s", s.Name, clock(c.Loaded)).
 			with(NoSeverity, reported("before", c.Before.String()), reported("after", c.After.String()))
 	}
 }
@@ -207,3 +220,32 @@ var fleet007 = &Check{
 	},
 	Remedy: Remedy{Text: "Finish the upgrade, one server at a time with lame-duck mode, so that clients move before each restart."},
 }
+
+var fleet008 = &Check{
+	ID: "FLEET_008", Severity: Warning,
+	Title: "a reload was asked for and nothing changed",
+	Doc: "Somebody asked the server over $SYS to reload, and it still runs what it ran: it refused the file, which stays on disk for the next restart to find. " +
+		"A reload by signal is not seen, nor one before natsentry listened. The finding ends when the server loads a configuration.",
+	Needs: posture.Varz,
+	Server: func(policy Policy, snap *posture.Snapshot, s *posture.Server) Verdict {
+		switch r := s.Reload; {
+		case r != nil && !s.ConfigLoaded.Equal(r.Loaded):
+			return pass("the server has loaded a configuration since it was asked to")
+		case r != nil && s.Looked.Sub(r.At) < policy.ReloadGrace:
+			return unknown("the server was asked to reload just now")
+		case r != nil:
+			return fail("", "%s was asked to reload at %s, and still runs the configuration of %s", s.Name, clock(r.At), clock(s.ConfigLoaded)).
+				with(NoSeverity, reported("$SYS.REQ.SERVER.<id>.RELOAD", clock(r.At)), reported("VARZ config_load_time", clock(s.ConfigLoaded)))
+		case !snap.Hears.Has(posture.Reloads, snap.Taken, 0):
+			return unknown("nobody listened for requests to reload")
+		case s.Change != nil && s.Change.Seen.After(snap.Hears.Since):
+			return pass("the server has loaded a configuration since natsentry listens")
+		default:
+			return unknown("no request to reload was heard since %s", clock(snap.Hears.Since))
+		}
+	},
+	Remedy: Remedy{Text: "Look into the server's log for \"Failed to reload server configuration\", mend the file and reload again. Do not restart the server before: it would start with that file, or not at all.", Reload: true},
+}
+
+// clock writes a moment for people, to the second.
+func clock(t time.Time) string { return t.UTC().Format(time.RFC3339) }

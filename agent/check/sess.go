@@ -45,6 +45,30 @@ var sess001 = &Check{
 	Refs: []string{refAuth},
 }
 
+var sess002 = &Check{
+	ID: "SESS_002", Severity: Warning,
+	Title: "burst of authentication failures",
+	Doc: "Many peers, or one again and again, were turned away for their credentials within a minute: a deployment with the wrong ones, or somebody who tries. " +
+		"Counted from $SYS.SERVER.<id>.CLIENT.AUTH.ERR; as many as natsentry itself has touched doors are left out.",
+	Needs: posture.Varz,
+	Server: func(policy Policy, snap *posture.Snapshot, s *posture.Server) Verdict {
+		switch f := s.Failures; {
+		case f.Count >= policy.FailureBurst:
+			v := fail("", "%s turned away %s within a minute", s.Name, count(f.Count, "peer"))
+			for _, p := range f.Peers {
+				v = v.with(NoSeverity, posture.Evidence{Basis: posture.Observed, Access: posture.Closed, Source: "CLIENT.AUTH.ERR", Value: p})
+			}
+			return v
+		case !snap.Hears.Has(posture.AuthFailures, snap.Taken, posture.FailureWindow):
+			return unknown("authentication failures have not been listened to for a minute")
+		default:
+			return pass("fewer than %d authentication failures within a minute", policy.FailureBurst)
+		}
+	},
+	Remedy: Remedy{Text: "Find out who they are: the finding names the most frequent ones, the server's log all of them. A client of yours has the wrong credentials; anybody else should not reach the port."},
+	Refs:   []string{refAuth},
+}
+
 func describe(c posture.Session) string {
 	parts := []string{c.Address}
 	if c.Name != "" {
@@ -53,7 +77,7 @@ func describe(c posture.Session) string {
 	if lib := strings.TrimSpace(c.Lang + " " + c.Version); lib != "" {
 		parts = append(parts, "library "+lib)
 	}
-	parts = append(parts, "since "+c.Since.UTC().Format("2006-01-02T15:04:05Z"), c.Why)
+	parts = append(parts, "since "+clock(c.Since), c.Why)
 	return strings.Join(parts, ", ")
 }
 

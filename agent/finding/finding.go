@@ -46,6 +46,7 @@ type Finding struct {
 	LastSeen    time.Time          `json:"last_seen"`
 	ResolvedAt  *time.Time         `json:"resolved_at"`
 	Epoch       uint64             `json:"epoch"`
+	Flaps       int                `json:"flaps"` // openings of the last minutes, this one included
 	Waived      *Waiver            `json:"waived"`
 }
 
@@ -56,7 +57,7 @@ type Remediation struct {
 	Reload bool   `json:"reload"` // a reload applies it; otherwise a restart is needed
 }
 
-// Waiver says who accepted a finding, why and until when. Nothing sets it yet.
+// Waiver says who accepted a finding, why and until when.
 type Waiver struct {
 	Reason  string    `json:"reason"`
 	Owner   string    `json:"owner"`
@@ -74,7 +75,7 @@ func Fingerprint(checkID, system string, scope check.Scope, duplicateName bool) 
 	return digest(parts...)
 }
 
-func fromResult(r check.Result, system, fingerprint string) Finding {
+func fromResult(r *check.Result, system, fingerprint string) Finding {
 	remedy := r.Check.RemedyFor(r.Cause)
 	severity := r.Severity
 	if severity == check.NoSeverity {
@@ -96,7 +97,11 @@ func (f *Finding) content() string {
 	if err != nil {
 		evidence = fmt.Append(nil, f.Evidence) // cannot happen: plain strings and enumerations
 	}
-	return digest(f.Severity.String(), string(f.Cause), f.Scope.ServerID, f.Summary, string(evidence))
+	waiver := ""
+	if w := f.Waived; w != nil {
+		waiver = w.Reason + "\x00" + w.Owner + "\x00" + w.Expires.UTC().String()
+	}
+	return digest(f.Severity.String(), string(f.Cause), f.Scope.ServerID, f.Summary, string(evidence), waiver)
 }
 
 func digest(parts ...string) string {

@@ -3,6 +3,7 @@ package finding
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -10,35 +11,94 @@ import (
 	"github.com/natsentry/natsentry/agent/posture"
 )
 
+// Rules say how calmly a ledger tells what it sees. The zero value means the
+// defaults.
+type Rules struct {
+	// Apart is how far two looks at a subject must be apart to count as two:
+	// what ends a finding must be seen twice. Default 500 ms.
+	Apart time.Duration
+	// UpdateEvery is how often a finding is told as updated, at most. What is
+	// worse, or has another cause, is told at once. Default 10 s.
+	UpdateEvery time.Duration
+	// FlapCount openings within FlapWindow make a finding a flapping one. It
+	// then stays open until it has been gone for FlapQuiet. Defaults 3, 10 min
+	// and 5 min.
+	FlapCount             int
+	FlapWindow, FlapQuiet time.Duration
+	// Remember is how long a finding is remembered after its end, so that its
+	// next opening is told from the last one. Default 7 days.
+	Remember time.Duration
+}
+
+func (r Rules) withDefaults() Rules {
+	r.Apart = cmp.Or(r.Apart, 500*time.Millisecond)
+	r.UpdateEvery = cmp.Or(r.UpdateEvery, 10*time.Second)
+	r.FlapCount = cmp.Or(r.FlapCount, 3)
+	r.FlapWindow = cmp.Or(r.FlapWindow, 10*time.Minute)
+	r.FlapQuiet = cmp.Or(r.FlapQuiet, 5*time.Minute)
+	r.Remember = cmp.Or(r.Remember, 7*24*time.Hour)
+	return r
+}
+
 // Ledger holds the findings that stand, and tells what an evaluation changes.
 // The zero value is not usable; see [NewLedger].
 type Ledger struct {
 	system string
-	open   map[string]*entry // by fingerprint
+	rules  Rules
+	book   map[string]*Entry // by fingerprint
 }
 
-type entry struct {
-	finding Finding
-	content string
-	anchor  string // distinguishes this opening from an earlier one of the same content
-	stale   bool
+// Entry is what a ledger keeps of one fingerprint: the finding as it was last
+// told, and what the ledger needs to go on from there. Written down and given
+// to [Ledger.Restore], it makes another ledger go on in its place.
+type Entry struct {
+	Finding Finding     `json:"finding"` // its action, id and epoch are those of the last transition
+	Count   uint64      `json:"count"`   // transitions so far
+	Content string      `json:"content"` // what was last told, in short
+	Told    time.Time   `json:"told"`    // when
+	Opened  []time.Time `json:"opened"`  // the openings of the flap window
+	Anchor  string      `json:"anchor"`  // see anchor
+
+	now    Finding   // as it is, where an update is held back
+	passed time.Time // the look that saw it gone first; zero when it was there at the last one
+	unseen time.Time // the look that first could not tell
 }
+
+// Stands tells whether the finding has been opened and not resolved since.
+func (e *Entry) Stands() bool { return e.Finding.Action != Resolved }
 
 // NewLedger makes an empty ledger for a system.
-func NewLedger(system string) *Ledger {
-	return &Ledger{system: system, open: map[string]*entry{}}
+func NewLedger(system string, rules Rules) *Ledger {
+	return &Ledger{system: system, rules: rules.withDefaults(), book: map[string]*Entry{}}
 }
 
-// Apply takes the results of one evaluation and returns the transitions they
-// make, worst first. A finding is resolved only by a Pass or NotApplicable
-// of its own check, or when its subject is no longer in the snapshot; an
-// Unknown makes it stale and never resolves it.
-func (l *Ledger) Apply(snap *posture.Snapshot, results []check.Result) []Finding {
+// Restore replaces all that the ledger knows by what another one has written
+// down.
+func (l *Ledger) Restore(entries []Entry) {
+	l.book = make(map[string]*Entry, len(entries))
+	for i := range entries {
+		e := entries[i]
+		e.now = e.Finding
+		l.book[e.Finding.Fingerprint] = &e
+	}
+}
+
+// Apply takes the results of one evaluation and returns the entries whose
+// findings it changes, worst first; the finding of each is the transition.
+//
+// A finding opens at the first Fail. It is resolved by two Passes of looks
+// that are apart, or when its subject is no longer in the snapshot; NotApplicable
+// counts as Pass. An Unknown, twice, makes it stale and never resolves it.
+func (l *Ledger) Apply(snap *posture.Snapshot, results []check.Result, policy *check.Policy) []Entry {
 	duplicates := duplicateNames(snap)
-	seen := make(map[string]bool, len(l.open))
-	var out []Finding
+	seen := make(map[string]bool, len(l.book))
+	var out []Entry
 	for i := range results {
 		r := &results[i]
+		e := (*Entry)(nil)
+		if r.Outcome != check.Fail && len(l.book) == 0 {
+			continue
+		}
 		fp := Fingerprint(r.Check.ID, l.system, r.Scope, duplicates[r.Scope.Server])
 		// Two subjects of one fingerprint can only be duplicates that have
 		// not been told apart; the first is kept.
@@ -46,71 +106,156 @@ func (l *Ledger) Apply(snap *posture.Snapshot, results []check.Result) []Finding
 			continue
 		}
 		seen[fp] = true
-		if f, ok := l.judge(snap, *r, fp); ok {
-			out = append(out, f)
+		switch e = l.book[fp]; {
+		case r.Outcome == check.Fail:
+			e = l.fail(snap, e, l.finding(snap, r, fp, policy), r.Looked)
+		case e == nil || !e.Stands() || r.Pending:
+			e = nil // nothing stands, or it may be known soon
+		case r.Outcome == check.Unknown:
+			e = l.unknown(snap, e, r.Looked)
+		default:
+			e = l.pass(snap, e, r.Looked)
+		}
+		if e != nil {
+			out = append(out, *e)
 		}
 	}
-	for fp, e := range l.open {
-		if !seen[fp] {
-			out = append(out, l.resolve(snap, e))
+	for fp, e := range l.book {
+		switch {
+		case !seen[fp] && e.Stands():
+			out = append(out, *l.resolve(snap, e))
+		case !e.Stands() && passed(e.Told, snap.Taken, l.rules.Remember):
+			delete(l.book, fp)
 		}
 	}
-	SortWorstFirst(out)
+	slices.SortStableFunc(out, func(a, b Entry) int { return worstFirst(&a.Finding, &b.Finding) })
 	return out
 }
 
-func (l *Ledger) judge(snap *posture.Snapshot, r check.Result, fp string) (Finding, bool) {
-	e := l.open[fp]
-	switch r.Outcome {
-	case check.Fail:
-		return l.fail(snap, e, fromResult(r, l.system, fp))
-	case check.Pass, check.NotApplicable:
-		if e != nil {
-			return l.resolve(snap, e), true
-		}
-	case check.Unknown:
-		if e != nil && !e.stale {
-			e.stale = true
-			return l.transition(snap, e, Stale), true
-		}
+func (l *Ledger) finding(snap *posture.Snapshot, r *check.Result, fp string, policy *check.Policy) Finding {
+	f := fromResult(r, l.system, fp)
+	if w := policy.Waived(r.Check, r.Scope, snap.Taken); w != nil {
+		f.Waived = &Waiver{Reason: w.Reason, Owner: w.Owner, Expires: w.Expires}
 	}
-	return Finding{}, false
+	return f
 }
 
-func (l *Ledger) fail(snap *posture.Snapshot, e *entry, f Finding) (Finding, bool) {
-	content := f.content()
+// fail returns the entry when there is something to tell.
+func (l *Ledger) fail(snap *posture.Snapshot, e *Entry, f Finding, looked time.Time) *Entry {
+	f.LastSeen, f.Epoch = snap.Taken, snap.Epoch
+	if e == nil || !e.Stands() {
+		return l.open(snap, e, f)
+	}
+	if apart(e.passed, looked, l.rules.Apart) {
+		l.noteOpening(e, snap.Taken) // it was gone, and only its flapping kept it open
+	}
+	stale := e.Finding.Action == Stale
+	f.FirstSeen, f.Flaps = e.Finding.FirstSeen, l.flaps(e, snap.Taken)
+	f.Action, f.ID, f.Epoch = e.Finding.Action, e.Finding.ID, e.Finding.Epoch
+	e.now, e.passed, e.unseen = f, time.Time{}, time.Time{}
+	told, worse := &e.Finding, f.Severity > e.Finding.Severity || f.Cause != e.Finding.Cause
+	if told.LastSeen = snap.Taken; f.content() == e.Content && !stale {
+		return nil
+	}
+	if !stale && !worse && !passed(e.Told, snap.Taken, l.rules.UpdateEvery) {
+		return nil // held back
+	}
+	e.Finding = f
+	return l.tell(snap, e, Updated)
+}
+
+func (l *Ledger) open(snap *posture.Snapshot, e *Entry, f Finding) *Entry {
 	if e == nil {
-		f.FirstSeen, f.LastSeen, f.Epoch = snap.Taken, snap.Taken, snap.Epoch
-		e = &entry{finding: f, content: content, anchor: anchor(snap, f.Scope)}
-		l.open[f.Fingerprint] = e
-		return l.transition(snap, e, Opened), true
+		e = &Entry{}
+		l.book[f.Fingerprint] = e
 	}
-	changed := e.stale || e.content != content
-	f.FirstSeen, f.LastSeen, f.Epoch = e.finding.FirstSeen, snap.Taken, e.finding.Epoch
-	f.Action, f.ID = e.finding.Action, e.finding.ID
-	e.finding, e.content, e.stale = f, content, false
-	if !changed {
-		return Finding{}, false
-	}
-	return l.transition(snap, e, Updated), true
+	l.noteOpening(e, snap.Taken)
+	f.FirstSeen, f.Flaps = snap.Taken, l.flaps(e, snap.Taken)
+	e.Finding, e.now = f, f
+	e.Anchor = anchor(snap, f.Scope)
+	e.passed, e.unseen = time.Time{}, time.Time{}
+	return l.tell(snap, e, Opened)
 }
 
-func (l *Ledger) resolve(snap *posture.Snapshot, e *entry) Finding {
-	delete(l.open, e.finding.Fingerprint)
+func (l *Ledger) pass(snap *posture.Snapshot, e *Entry, looked time.Time) *Entry {
+	e.unseen = time.Time{}
+	switch {
+	case e.passed.IsZero() || looked.Before(e.passed):
+		e.passed = looked
+	case !apart(e.passed, looked, l.rules.Apart):
+	case l.flaps(e, snap.Taken) >= l.rules.FlapCount && looked.Sub(e.passed) < l.rules.FlapQuiet:
+	default:
+		return l.resolve(snap, e)
+	}
+	return nil
+}
+
+func (l *Ledger) unknown(snap *posture.Snapshot, e *Entry, looked time.Time) *Entry {
+	e.passed = time.Time{}
+	switch {
+	case e.Finding.Action == Stale:
+	case e.unseen.IsZero() || looked.Before(e.unseen):
+		e.unseen = looked
+	case apart(e.unseen, looked, l.rules.Apart):
+		e.Finding = e.now
+		return l.tell(snap, e, Stale)
+	}
+	return nil
+}
+
+func (l *Ledger) resolve(snap *posture.Snapshot, e *Entry) *Entry {
 	at := snap.Taken
-	e.finding.ResolvedAt = &at
-	return l.transition(snap, e, Resolved)
+	e.Finding = e.now
+	e.Finding.ResolvedAt, e.Finding.Flaps = &at, l.flaps(e, at)
+	return l.tell(snap, e, Resolved)
 }
 
-func (l *Ledger) transition(snap *posture.Snapshot, e *entry, a Action) Finding {
-	e.finding.Action, e.finding.Epoch = a, snap.Epoch
-	e.finding.ID = digest(e.finding.Fingerprint, string(a), e.content, e.anchor)
-	return e.finding
+func (l *Ledger) tell(snap *posture.Snapshot, e *Entry, a Action) *Entry {
+	e.Content, e.Told = e.Finding.content(), snap.Taken
+	e.Count++
+	e.Finding.Action, e.Finding.Epoch = a, snap.Epoch
+	e.Finding.ID = digest(e.Finding.Fingerprint, string(a), e.Content, e.Anchor, strconv.FormatUint(e.Count, 10))
+	e.now = e.Finding
+	return e
+}
+
+func (l *Ledger) noteOpening(e *Entry, at time.Time) {
+	e.Opened = append(slices.DeleteFunc(e.Opened, func(t time.Time) bool { return passed(t, at, l.rules.FlapWindow) }), at)
+	if len(e.Opened) > maxOpenings {
+		e.Opened = slices.Clone(e.Opened[len(e.Opened)-maxOpenings:])
+	}
+}
+
+// maxOpenings bounds what is remembered of one finding's flapping.
+const maxOpenings = 100
+
+// flaps counts the openings of the window.
+func (l *Ledger) flaps(e *Entry, at time.Time) int {
+	n := 0
+	for _, t := range e.Opened {
+		if !passed(t, at, l.rules.FlapWindow) {
+			n++
+		}
+	}
+	return n
+}
+
+// apart tells whether a look is far enough from an earlier one, which may not
+// have been.
+func apart(first, then time.Time, least time.Duration) bool {
+	return !first.IsZero() && then.Sub(first) >= least
+}
+
+// passed tells whether so much time has passed. A moment of the future, which a
+// clock that was set back makes of one of the past, is over as well.
+func passed(from, at time.Time, least time.Duration) bool {
+	d := at.Sub(from)
+	return d >= least || d < 0
 }
 
 // anchor is a time in the fleet, the same for every replica, that moves when
 // a server starts or loads a configuration: so that the second opening of a
-// door is not taken for a repetition of the first.
+// door is not taken for a repetition of the first by whoever has forgotten it.
 func anchor(snap *posture.Snapshot, scope check.Scope) string {
 	var latest time.Time
 	for _, s := range snap.Servers {
@@ -128,26 +273,50 @@ func anchor(snap *posture.Snapshot, scope check.Scope) string {
 
 // Findings lists the findings that stand, worst first.
 func (l *Ledger) Findings() []Finding {
-	out := make([]Finding, 0, len(l.open))
-	for _, e := range l.open {
-		out = append(out, e.finding)
+	out := make([]Finding, 0, len(l.book))
+	for _, e := range l.book {
+		if e.Stands() {
+			out = append(out, e.now)
+		}
 	}
 	SortWorstFirst(out)
 	return out
 }
 
-// SortWorstFirst orders findings by severity, then check, then subject.
+// Passing lists the subjects that have passed once, so that a second look may
+// end their findings.
+func (l *Ledger) Passing() []check.Scope {
+	var out []check.Scope
+	for _, e := range l.book {
+		if e.Stands() && !e.passed.IsZero() {
+			out = append(out, e.Finding.Scope)
+		}
+	}
+	return out
+}
+
+// SortWorstFirst orders findings by severity, then check, then subject. Those
+// that are waived come last.
 func SortWorstFirst(fs []Finding) {
-	slices.SortStableFunc(fs, func(a, b Finding) int {
-		return cmp.Or(
-			cmp.Compare(b.Severity, a.Severity),
-			strings.Compare(a.Check, b.Check),
-			strings.Compare(a.Scope.Cluster, b.Scope.Cluster),
-			strings.Compare(a.Scope.Server, b.Scope.Server),
-			cmp.Compare(a.Scope.Door, b.Scope.Door),
-			strings.Compare(a.Fingerprint, b.Fingerprint),
-		)
-	})
+	slices.SortStableFunc(fs, func(a, b Finding) int { return worstFirst(&a, &b) })
+}
+
+func worstFirst(a, b *Finding) int {
+	waived := func(f *Finding) int {
+		if f.Waived != nil {
+			return 1
+		}
+		return 0
+	}
+	return cmp.Or(
+		cmp.Compare(waived(a), waived(b)),
+		cmp.Compare(b.Severity, a.Severity),
+		strings.Compare(a.Check, b.Check),
+		strings.Compare(a.Scope.Cluster, b.Scope.Cluster),
+		strings.Compare(a.Scope.Server, b.Scope.Server),
+		cmp.Compare(a.Scope.Door, b.Scope.Door),
+		strings.Compare(a.Fingerprint, b.Fingerprint),
+	)
 }
 
 func duplicateNames(snap *posture.Snapshot) map[string]bool {

@@ -1,6 +1,9 @@
 package finding
 
 import (
+	"encoding/json"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -10,25 +13,51 @@ import (
 	"github.com/natsentry/natsentry/agent/posture"
 )
 
-// ledger drives a ledger through epochs, each with one verdict on n1.
+// ledger drives a ledger through epochs that are a second apart, each with one
+// verdict on n1.
 type ledger struct {
 	*Ledger
 	t     *testing.T
 	epoch uint64
 }
 
-func newLedger(t *testing.T) *ledger { return &ledger{Ledger: NewLedger("test"), t: t} }
+func newLedger(t *testing.T) *ledger { return &ledger{Ledger: NewLedger("test", Rules{}), t: t} }
 
-var door001 = check.Lookup("DOOR_001")
+var (
+	door001 = check.Lookup("DOOR_001")
+	policy  = check.DefaultPolicy()
+)
 
 func (l *ledger) apply(results ...check.Result) []Finding {
 	l.epoch++
-	return l.Apply(snapshot(l.epoch), results)
+	return l.at(time.Duration(l.epoch)*time.Second, results...)
 }
 
-func snapshot(epoch uint64) *posture.Snapshot {
+// at applies results of a look at a moment.
+func (l *ledger) at(since time.Duration, results ...check.Result) []Finding {
+	return l.on(snapshot(l.epoch, since), results...)
+}
+
+func (l *ledger) on(snap *posture.Snapshot, results ...check.Result) []Finding {
+	for i := range results {
+		if results[i].Looked.IsZero() {
+			results[i].Looked = snap.Taken
+		}
+	}
+	return findings(l.Apply(snap, results, &policy))
+}
+
+func findings(entries []Entry) []Finding {
+	out := make([]Finding, len(entries))
+	for i := range entries {
+		out[i] = entries[i].Finding
+	}
+	return out
+}
+
+func snapshot(epoch uint64, since time.Duration) *posture.Snapshot {
 	return &posture.Snapshot{
-		System: "test", Epoch: epoch, Taken: time.Unix(int64(epoch), 0),
+		System: "test", Epoch: epoch, Taken: time.Unix(0, 0).Add(since),
 		Servers: []*posture.Server{{ID: "N1", Name: "n1", Cluster: "c1"}},
 	}
 }
@@ -41,6 +70,8 @@ func on(id, name string, o check.Outcome, summary string) check.Result {
 	}
 }
 
+func severe(r check.Result, s check.Severity) check.Result { r.Severity = s; return r }
+
 func actions(fs []Finding) []Action {
 	var out []Action
 	for _, f := range fs {
@@ -51,26 +82,45 @@ func actions(fs []Finding) []Action {
 
 func TestLedgerLife(t *testing.T) {
 	l := newLedger(t)
+	open := severe(on("N1", "n1", check.Fail, "open"), check.Warning)
+	wide := severe(on("N1", "n1", check.Fail, "wide open"), check.Warning)
+	worse := severe(wide, check.Critical)
+	restarted := severe(on("N2", "n1", check.Fail, "wide open"), check.Critical)
+	pending := on("N1", "n1", check.Unknown, "")
+	pending.Pending = true
 	for _, step := range []struct {
 		name  string
+		at    time.Duration
 		given check.Result
 		want  []Action
 		open  int
 	}{
-		{"passes", on("N1", "n1", check.Pass, ""), nil, 0},
-		{"fails", on("N1", "n1", check.Fail, "open"), []Action{Opened}, 1},
-		{"still fails", on("N1", "n1", check.Fail, "open"), nil, 1},
-		{"fails otherwise", on("N1", "n1", check.Fail, "wide open"), []Action{Updated}, 1},
-		{"cannot tell", on("N1", "n1", check.Unknown, ""), []Action{Stale}, 1},
-		{"still cannot tell", on("N1", "n1", check.Unknown, ""), nil, 1},
-		{"fails as before", on("N1", "n1", check.Fail, "wide open"), []Action{Updated}, 1},
-		{"restarted, same name", on("N2", "n1", check.Fail, "wide open"), []Action{Updated}, 1},
-		{"passes at last", on("N2", "n1", check.Pass, ""), []Action{Resolved}, 0},
-		{"cannot tell, nothing stands", on("N2", "n1", check.Unknown, ""), nil, 0},
-		{"fails again", on("N2", "n1", check.Fail, "open"), []Action{Opened}, 1},
-		{"no longer applies", on("N2", "n1", check.NotApplicable, ""), []Action{Resolved}, 0},
+		{"passes", 1 * time.Second, on("N1", "n1", check.Pass, ""), nil, 0},
+		{"fails", 2 * time.Second, open, []Action{Opened}, 1},
+		{"still fails", 3 * time.Second, open, nil, 1},
+		{"fails otherwise, too soon after", 4 * time.Second, wide, nil, 1},
+		{"fails as first", 11 * time.Second, open, nil, 1},
+		{"fails otherwise", 13 * time.Second, wide, []Action{Updated}, 1},
+		{"got worse", 14 * time.Second, worse, []Action{Updated}, 1},
+		{"being touched", 15 * time.Second, pending, nil, 1},
+		{"still being touched", 17 * time.Second, pending, nil, 1},
+		{"cannot tell", 18 * time.Second, on("N1", "n1", check.Unknown, ""), nil, 1},
+		{"cannot tell, by the same look", 18 * time.Second, on("N1", "n1", check.Unknown, ""), nil, 1},
+		{"cannot tell twice", 19 * time.Second, on("N1", "n1", check.Unknown, ""), []Action{Stale}, 1},
+		{"still cannot tell", 20 * time.Second, on("N1", "n1", check.Unknown, ""), nil, 1},
+		{"fails as before", 21 * time.Second, worse, []Action{Updated}, 1},
+		{"restarted, same name", 32 * time.Second, restarted, []Action{Updated}, 1},
+		{"passes at last", 33 * time.Second, on("N2", "n1", check.Pass, ""), nil, 1},
+		{"passes, by the same look", 33 * time.Second, on("N2", "n1", check.Pass, ""), nil, 1},
+		{"cannot tell in between", 34 * time.Second, on("N2", "n1", check.Unknown, ""), nil, 1},
+		{"passes again, once", 35 * time.Second, on("N2", "n1", check.Pass, ""), nil, 1},
+		{"passes twice", 36 * time.Second, on("N2", "n1", check.Pass, ""), []Action{Resolved}, 0},
+		{"cannot tell, nothing stands", 37 * time.Second, on("N2", "n1", check.Unknown, ""), nil, 0},
+		{"fails again", 38 * time.Second, on("N2", "n1", check.Fail, "open"), []Action{Opened}, 1},
+		{"no longer applies", 39 * time.Second, on("N2", "n1", check.NotApplicable, ""), nil, 1},
+		{"no longer applies, seen twice", 40 * time.Second, on("N2", "n1", check.NotApplicable, ""), []Action{Resolved}, 0},
 	} {
-		got := l.apply(step.given)
+		got := l.at(step.at, step.given)
 		if diff := cmp.Diff(step.want, actions(got)); diff != "" {
 			t.Errorf("%s: %s", step.name, diff)
 		}
@@ -88,8 +138,12 @@ func TestLedgerKeepsFirstSeenAndStampsTheEnd(t *testing.T) {
 	if f.FirstSeen.Unix() != 1 || f.LastSeen.Unix() != 2 || f.Action != Opened || f.ResolvedAt != nil {
 		t.Errorf("got first %v last %v %s", f.FirstSeen, f.LastSeen, f.Action)
 	}
+	l.apply(on("N1", "n1", check.Pass, ""))
+	if got := l.Passing(); len(got) != 1 || got[0].Server != "n1" {
+		t.Errorf("passing: %v, want the one that passed once", got)
+	}
 	f = l.apply(on("N1", "n1", check.Pass, ""))[0]
-	if f.ResolvedAt == nil || f.ResolvedAt.Unix() != 3 || f.FirstSeen.Unix() != 1 {
+	if f.ResolvedAt == nil || f.ResolvedAt.Unix() != 4 || f.FirstSeen.Unix() != 1 {
 		t.Errorf("resolved at %v, first seen %v", f.ResolvedAt, f.FirstSeen)
 	}
 }
@@ -113,18 +167,146 @@ func TestReplicasAgree(t *testing.T) {
 		t.Error("two replicas name one transition differently")
 	}
 	a.apply(on("N1", "n1", check.Pass, ""))
-	snap := snapshot(9)
-	snap.Servers[0].ConfigLoaded = time.Unix(1000, 0)
-	if again := a.Apply(snap, []check.Result{fail})[0]; again.ID == first.ID || again.Fingerprint != first.Fingerprint {
+	a.apply(on("N1", "n1", check.Pass, ""))
+	if again := a.apply(fail)[0]; again.ID == first.ID || again.Fingerprint != first.Fingerprint {
 		t.Error("a second opening must have an id of its own and the old fingerprint")
+	}
+	snap := snapshot(9, 9*time.Second)
+	snap.Servers[0].ConfigLoaded = time.Unix(1000, 0)
+	if forgetful := newLedger(t).on(snap, fail)[0]; forgetful.ID == first.ID {
+		t.Error("who has forgotten the first opening must not give the second one its id, once the configuration has moved")
+	}
+}
+
+// TestAnotherLedgerGoesOn: what one has written down makes another one go on
+// as if it were the first.
+func TestAnotherLedgerGoesOn(t *testing.T) {
+	a, b := newLedger(t), newLedger(t)
+	book := map[string]Entry{}
+	results := []check.Outcome{check.Fail, check.Pass, check.Pass, check.Fail, check.Fail, check.Unknown, check.Unknown, check.Fail, check.Pass, check.Pass}
+	for i, o := range results {
+		at := time.Duration(i+1) * 11 * time.Second
+		snap := snapshot(uint64(i), at)
+		r := on("N1", "n1", o, "open")
+		r.Looked = snap.Taken
+		want := a.Apply(snap, []check.Result{r}, &policy)
+		got := b.Apply(snap, []check.Result{r}, &policy)
+		if diff := cmp.Diff(findings(want), findings(got)); diff != "" {
+			t.Errorf("step %d: %s", i, diff)
+		}
+		for _, e := range want {
+			book[e.Finding.Fingerprint] = e
+		}
+		if len(want) > 0 { // what is not a transition is not written down
+			text, err := json.Marshal(slices.Collect(maps.Values(book)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var kept []Entry
+			if err := json.Unmarshal(text, &kept); err != nil {
+				t.Fatal(err)
+			}
+			b = newLedger(t)
+			b.Restore(kept)
+		}
+	}
+}
+
+// TestFlapping: a door that opens again and again is told as open until it has
+// been closed for a while.
+func TestFlapping(t *testing.T) {
+	l := newLedger(t)
+	var told []Action
+	at := time.Duration(0)
+	step := func(o check.Outcome) {
+		at += 10 * time.Second
+		told = append(told, actions(l.at(at, on("N1", "n1", o, "open")))...)
+	}
+	for range 20 {
+		step(check.Fail)
+		step(check.Pass)
+		step(check.Pass)
+	}
+	want := []Action{Opened, Resolved, Opened, Resolved, Opened}
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Errorf("told while it flaps: %s", diff)
+	}
+	if f := l.Findings(); len(f) != 1 || f[0].Flaps < 10 {
+		t.Errorf("%d openings counted in %d findings", f[0].Flaps, len(f))
+	}
+	told = nil
+	for range 40 {
+		step(check.Pass)
+	}
+	if diff := cmp.Diff([]Action{Resolved}, told); diff != "" {
+		t.Errorf("told when it is over: %s", diff)
+	}
+}
+
+// TestClockThatIsSetBack must not hold anything back until it has caught up.
+func TestClockThatIsSetBack(t *testing.T) {
+	a := newLedger(t)
+	hour := time.Hour
+	a.at(hour, on("N1", "n1", check.Fail, "open"))
+	text, err := json.Marshal(a.book[a.Findings()[0].Fingerprint])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kept Entry
+	if err := json.Unmarshal(text, &kept); err != nil {
+		t.Fatal(err)
+	}
+	b := newLedger(t)
+	b.Restore([]Entry{kept})
+	for i, want := range []struct {
+		r    check.Result
+		then []Action
+	}{
+		{on("N1", "n1", check.Fail, "wide open"), []Action{Updated}},
+		{on("N1", "n1", check.Pass, ""), nil},
+		{on("N1", "n1", check.Pass, ""), []Action{Resolved}},
+	} {
+		if diff := cmp.Diff(want.then, actions(b.at(time.Duration(i)*time.Second, want.r))); diff != "" {
+			t.Errorf("step %d: %s", i, diff)
+		}
+	}
+}
+
+func TestWaivers(t *testing.T) {
+	l := newLedger(t)
+	waived := check.DefaultPolicy()
+	waived.Waivers = []check.Waiver{{Check: "SERVER_007", Cluster: "c*", Server: "n[12]", Door: "client", Reason: "lab", Owner: "me", Expires: time.Unix(20, 0)}}
+	apply := func(at int64) []Finding {
+		snap := snapshot(uint64(at), time.Duration(at)*time.Second)
+		r := on("N1", "n1", check.Fail, "open")
+		r.Looked = snap.Taken
+		return findings(l.Apply(snap, []check.Result{r}, &waived))
+	}
+	if f := apply(1); len(f) != 1 || f[0].Waived == nil || f[0].Waived.Owner != "me" {
+		t.Errorf("got %v, want it opened and waived", f)
+	}
+	if f := apply(21); len(f) != 1 || f[0].Action != Updated || f[0].Waived != nil {
+		t.Errorf("got %v, want the end of the waiver told", f)
+	}
+	for name, w := range map[string]check.Waiver{
+		"another check":   {Check: "DOOR_002"},
+		"another cluster": {Check: "DOOR_001", Cluster: "d*"},
+		"another server":  {Check: "DOOR_001", Server: "n2"},
+		"another door":    {Check: "DOOR_001", Door: "websocket"},
+	} {
+		p := check.Policy{Waivers: []check.Waiver{w}}
+		p.Waivers[0].Expires = time.Unix(100, 0)
+		if r := on("N1", "n1", check.Fail, "open"); p.Waived(r.Check, r.Scope, time.Unix(1, 0)) != nil {
+			t.Errorf("%s: waived", name)
+		}
 	}
 }
 
 func TestDuplicateNamesAreKeptApart(t *testing.T) {
 	l := newLedger(t)
-	snap := snapshot(1)
+	snap := snapshot(1, time.Second)
 	snap.Servers = append(snap.Servers, &posture.Server{ID: "N2", Name: "n1", Cluster: "c1"})
-	got := l.Apply(snap, []check.Result{on("N1", "n1", check.Fail, "open"), on("N2", "n1", check.Fail, "open")})
+	got := l.on(snap, on("N1", "n1", check.Fail, "open"), on("N2", "n1", check.Fail, "open"))
 	if len(got) != 2 || got[0].Fingerprint == got[1].Fingerprint {
 		t.Errorf("got %v, want two findings with fingerprints of their own", got)
 	}

@@ -48,11 +48,13 @@ type DoorTotals struct {
 	Off      int `json:"off"`
 }
 
-// FindingTotals counts findings by severity.
+// FindingTotals counts findings by severity, and apart from those the ones
+// that are waived.
 type FindingTotals struct {
 	Critical int `json:"critical"`
 	Warning  int `json:"warning"`
 	Info     int `json:"info"`
+	Waived   int `json:"waived"`
 }
 
 // ReportServer is one server in a report.
@@ -94,6 +96,10 @@ func NewReport(snap *posture.Snapshot, findings []Finding) *Report {
 		}
 	}
 	for i := range findings {
+		if findings[i].Waived != nil {
+			r.Totals.Findings.Waived++
+			continue
+		}
 		switch findings[i].Severity {
 		case check.Critical:
 			r.Totals.Findings.Critical++

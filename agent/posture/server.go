@@ -44,8 +44,10 @@ type Server struct {
 	Cluster string // "" for a server outside of any cluster
 	Version string
 	State   State
-	Heard   Input  // the answers that came
-	KnownBy string // who knows a server that did not answer: "ROUTEZ of n1", "an earlier sweep"
+	Heard   Input     // the answers that came
+	Looked  time.Time // when it was last looked at: its VARZ came, or it was found silent
+	KnownBy string    // who knows a server that did not answer: "ROUTEZ of n1", "an earlier sweep"
+	Linked  Tri       // of a server that did not answer: whether a peer that did still holds a connection to it
 
 	SuperCluster bool // it has gateways: its neighbours are all servers with gateways
 
@@ -64,7 +66,27 @@ type Server struct {
 	Hosts    []string // addresses under which the fleet knows this server, for listeners bound to all
 	Sessions Sessions
 	Change   *Change // the last configuration change that was seen
+	Reload   *Reload // the last reload that was asked for over $SYS; nil when none was heard
+	Failures Failures
 }
+
+// Reload is a request to reload that was heard on its way to a server.
+type Reload struct {
+	At     time.Time // when it was heard
+	Loaded time.Time // when the configuration in force then had been loaded
+}
+
+// Failures are the peers that a server lately turned away for their
+// credentials, touches left out.
+type Failures struct {
+	Count  int // in the last FailureWindow
+	Since  time.Time
+	Latest time.Time
+	Peers  []string // the most frequent of them, each with its door, name and address
+}
+
+// FailureWindow is how far back authentication failures are counted.
+const FailureWindow = time.Minute
 
 // Operator is a trusted operator of a server in operator mode.
 type Operator struct {
@@ -180,6 +202,30 @@ type Snapshot struct {
 	Servers  []*Server
 	Gaps     []Gap
 	Cost     Cost
+	Hears    Hears
+}
+
+// Events is a set of the events that servers send, or that go to them.
+type Events uint8
+
+// The events that checks rest on.
+const (
+	Connects     Events = 1 << iota // clients that come, or that a reload looked at again
+	AuthFailures                    // peers that are turned away
+	Reloads                         // requests to reload
+)
+
+// Hears says which events have been listened to, and since when. Its zero
+// value says that nobody listened: then silence means nothing.
+type Hears struct {
+	Events Events
+	Since  time.Time
+}
+
+// Has tells whether all of the events were listened to, and for how long at
+// least.
+func (h Hears) Has(want Events, at time.Time, atLeast time.Duration) bool {
+	return h.Events&want == want && !h.Since.IsZero() && at.Sub(h.Since) >= atLeast
 }
 
 // Gap is an answer that should have come and did not, or that could not be used.
