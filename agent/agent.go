@@ -22,7 +22,9 @@ type Config struct {
 	System          string        // the name of the fleet in reports and findings; required
 	Interval        time.Duration // between two sweeps; default 30 s
 	SessionInterval time.Duration // between two looks at the sessions; default 1 min
+	WatchInterval   time.Duration // between two polls of every server's VARZ, by Run; default 1 s, negative: none
 	Policy          check.Policy  // the zero value means check.DefaultPolicy
+	Rules           finding.Rules
 	Probe           Probe
 	Collect         collect.Config
 }
@@ -31,29 +33,41 @@ type Config struct {
 const (
 	DefaultInterval        = 30 * time.Second
 	DefaultSessionInterval = time.Minute
+	DefaultWatchInterval   = time.Second
 )
 
-// eventDelay gathers the events of one happening before a sweep answers them.
-const eventDelay = 250 * time.Millisecond
+// Errors of [Agent.Scan].
+var (
+	ErrStopped    = errors.New("the agent has stopped")
+	ErrNotLeading = errors.New("another agent leads")
+)
 
-// ErrStopped is what a scan returns when the agent's loop has ended.
-var ErrStopped = errors.New("the agent has stopped")
-
-// State is what the agent knows after a sweep. It is immutable.
+// State is what the agent knows. It is immutable.
 type State struct {
 	Snapshot *posture.Snapshot
 	Results  []check.Result    // every check on every subject, passes and unknowns too
 	Findings []finding.Finding // those that stand, worst first
+	Swept    bool              // it follows a sweep of the whole fleet, and not a look at some servers
+	Watch    posture.Cost      // of a sweep's state: what polls and looks took since the last one
+	Deaf     []string          // the event subjects that the user may not subscribe to
 }
 
 // Report writes the state down as a report.
 func (s *State) Report() *finding.Report { return finding.NewReport(s.Snapshot, s.Findings) }
 
-// Sink takes what each sweep brings. Its method is called from the agent's
-// loop, one sweep at a time, and should not block for long: the next sweep
-// waits for it.
+// Sink is told what each sweep brings, and what looks between them change. Its
+// method is called from the agent's loop, one state at a time, and should not
+// block for long: everything else waits for it.
 type Sink interface {
-	Swept(ctx context.Context, state *State, transitions []finding.Finding)
+	Judged(ctx context.Context, state *State, transitions []finding.Entry)
+}
+
+// Turn tells an agent whether it is its turn to sweep and to tell, and of
+// what has been told before. A second Turn to lead means that the book was
+// changed by somebody else.
+type Turn struct {
+	Lead bool
+	Book []finding.Entry
 }
 
 // Agent audits one fleet.
@@ -63,16 +77,19 @@ type Agent struct {
 	log       *slog.Logger
 	sink      Sink
 	now       func() time.Time
+	turns     <-chan Turn // nil when nobody else leads
 	collector *collect.Collector
 	toucher   *toucher // nil when nothing is touched
+	intake    *intake
 
-	state atomic.Pointer[State]
-	scans chan chan scanned
-	event chan struct{}
-	ended chan struct{}
+	state    atomic.Pointer[State]
+	leading  atomic.Bool
+	scans    chan chan scanned
+	policies chan check.Policy
+	ended    chan struct{}
 
-	// owned by the loop
-	running      bool // touches may go on after the sweep that started them
+	// owned by whoever sweeps: Run, or the caller of Sweep
+	policy       check.Policy
 	ledger       *finding.Ledger
 	lastSessions time.Time
 }
@@ -85,7 +102,7 @@ type scanned struct {
 // Option changes an agent.
 type Option func(*Agent)
 
-// WithSink sets who is told of every sweep.
+// WithSink sets who is told of every state.
 func WithSink(s Sink) Option { return func(a *Agent) { a.sink = s } }
 
 // WithLogger sets the log. Without it the agent says nothing.
@@ -93,6 +110,10 @@ func WithLogger(l *slog.Logger) Option { return func(a *Agent) { a.log = l } }
 
 // WithClock replaces the clock that stamps snapshots, for tests.
 func WithClock(now func() time.Time) Option { return func(a *Agent) { a.now = now } }
+
+// WithTurns makes the agent one of several that take turns: Run does nothing
+// until a Turn says that it leads.
+func WithTurns(turns <-chan Turn) Option { return func(a *Agent) { a.turns = turns } }
 
 // New prepares an agent on a connection into the system account. The
 // connection stays the caller's; set its handlers before.
@@ -102,16 +123,17 @@ func New(nc *nats.Conn, cfg Config, opts ...Option) (*Agent, error) {
 	}
 	cfg.Interval = cmp.Or(cfg.Interval, DefaultInterval)
 	cfg.SessionInterval = cmp.Or(cfg.SessionInterval, DefaultSessionInterval)
+	cfg.WatchInterval = cmp.Or(cfg.WatchInterval, DefaultWatchInterval)
 	if cfg.Interval < 0 || cfg.SessionInterval < 0 {
 		return nil, errors.New("agent: intervals must be positive")
 	}
-	if cfg.Policy == (check.Policy{}) {
+	if cfg.Policy.IsZero() {
 		cfg.Policy = check.DefaultPolicy()
 	}
 	a := &Agent{
 		cfg: cfg, nc: nc, log: slog.New(slog.DiscardHandler), now: time.Now,
-		scans: make(chan chan scanned), event: make(chan struct{}, 1), ended: make(chan struct{}),
-		ledger: finding.NewLedger(cfg.System),
+		scans: make(chan chan scanned), policies: make(chan check.Policy), ended: make(chan struct{}),
+		policy: cfg.Policy, ledger: finding.NewLedger(cfg.System, cfg.Rules),
 	}
 	for _, o := range opts {
 		o(a)
@@ -122,10 +144,11 @@ func New(nc *nats.Conn, cfg Config, opts ...Option) (*Agent, error) {
 		return nil, fmt.Errorf("agent: %w", err)
 	}
 	a.collector = collector
+	a.intake = newIntake(a.now, cfg.Policy.FailureBurst)
 	if !cfg.Probe.Off {
 		a.toucher = newToucher(cfg.Probe, a.now, a.log)
+		a.toucher.before = a.intake.touching
 	}
-	collector.OnEvent(a.wake)
 	return a, nil
 }
 
@@ -135,59 +158,11 @@ func (a *Agent) Config() Config { return a.cfg }
 // State is the latest published state, or nil before the first sweep.
 func (a *Agent) State() *State { return a.state.Load() }
 
+// Leading tells whether it is this agent's turn to sweep and to tell.
+func (a *Agent) Leading() bool { return a.turns == nil || a.leading.Load() }
+
 // Close ends what the agent has subscribed to. Run does it by itself.
 func (a *Agent) Close() { a.collector.Close() }
-
-// Run sweeps at once, unless Sweep was called before, and then at every
-// interval until the context ends; then it returns nil. It may be called once. A sweep that takes longer than the interval delays the next one; two
-// never overlap.
-func (a *Agent) Run(ctx context.Context) error {
-	defer close(a.ended)
-	defer a.Close()
-	connection := a.nc.StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.CLOSED)
-	defer a.nc.RemoveStatusListener(connection)
-
-	a.running = true
-	tick := time.NewTicker(a.cfg.Interval)
-	defer tick.Stop()
-	delayed := time.NewTimer(0) // the first sweep, at once
-	defer delayed.Stop()
-	waiting := true // delayed is running
-	if a.State() != nil {
-		waiting = !delayed.Stop() // the caller has swept already
-	}
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			a.sweepAndLog(ctx, false)
-		case <-delayed.C:
-			waiting = false
-			a.sweepAndLog(ctx, false)
-		case reply := <-a.scans:
-			a.scan(ctx, reply)
-		case <-a.event:
-			if !waiting {
-				waiting = true
-				delayed.Reset(eventDelay)
-			}
-		case status := <-connection:
-			switch status {
-			case nats.CONNECTED:
-				a.log.Info("connection is back; sweeping", slog.String("server", a.nc.ConnectedServerName()))
-				if !waiting {
-					waiting = true
-					delayed.Reset(0)
-				}
-			case nats.CLOSED:
-				return fmt.Errorf("agent: the connection was closed: %w", cmp.Or(a.nc.LastError(), nats.ErrConnectionClosed))
-			default:
-				a.log.Warn("connection lost; what is known is getting old", slog.Uint64("epoch", a.epoch()))
-			}
-		}
-	}
-}
 
 // Scan sweeps now, sessions included, and returns the state after it.
 // Requests that wait together share one sweep.
@@ -205,109 +180,94 @@ func (a *Agent) Scan(ctx context.Context) (*State, error) {
 		return s.state, s.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	case <-a.ended:
+		return nil, ErrStopped
 	}
 }
 
-// scan answers a request and all that wait beside it.
-func (a *Agent) scan(ctx context.Context, first chan scanned) {
-	replies := []chan scanned{first}
-	for more := true; more; {
-		select {
-		case r := <-a.scans:
-			replies = append(replies, r)
-		default:
-			more = false
-		}
-	}
-	state, err := a.Sweep(ctx, true)
-	if err != nil {
-		a.log.Error("sweep failed", slog.Any("error", err))
-	}
-	for _, r := range replies {
-		r <- scanned{state, err}
+// SetPolicy changes what Run judges by.
+func (a *Agent) SetPolicy(ctx context.Context, p check.Policy) {
+	select {
+	case a.policies <- p:
+	case <-ctx.Done():
+	case <-a.ended:
 	}
 }
 
-func (a *Agent) sweepAndLog(ctx context.Context, sessions bool) {
-	if _, err := a.Sweep(ctx, sessions); err != nil && ctx.Err() == nil {
-		a.log.Error("sweep failed; the last state stands", slog.Any("error", err), slog.Uint64("epoch", a.epoch()))
-	}
-}
-
-// Sweep asks the fleet once, judges the answers and tells the sink. sessions
-// forces a look at the sessions even when it is not their time. It is what
-// Run does; call it only when Run is not running.
+// Sweep asks the fleet once, touches what is due, judges the answers and tells
+// the sink. sessions forces a look at the sessions even when it is not their
+// time. Call it only when Run is not running: it is for a single audit.
 func (a *Agent) Sweep(ctx context.Context, sessions bool) (*State, error) {
-	var prev *posture.Snapshot
-	if last := a.State(); last != nil {
-		prev = last.Snapshot
-	}
-	if now := a.now(); sessions || now.Sub(a.lastSessions) >= a.cfg.SessionInterval {
-		sessions, a.lastSessions = true, now
-	}
-	snap, err := a.collector.Sweep(ctx, prev, collect.Options{Sessions: sessions})
+	snap, err := a.collector.Sweep(ctx, a.snapshot(), collect.Options{Sessions: a.sessionsDue(sessions)})
 	if err != nil {
 		return nil, err
 	}
 	if a.toucher != nil {
-		a.touch(ctx, snap)
+		<-a.toucher.start(ctx, a.toucher.plan(snap.Servers, a.now()))
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
+		for _, s := range snap.Servers {
+			a.attach(s)
+		}
 	}
-	results := check.Evaluate(snap, a.cfg.Policy)
-	transitions := a.ledger.Apply(snap, results)
-	state := &State{Snapshot: snap, Results: results, Findings: a.ledger.Findings()}
+	return a.judge(ctx, snap, true), nil
+}
+
+func (a *Agent) sessionsDue(forced bool) bool {
+	now := a.now()
+	if !forced && !a.lastSessions.IsZero() && now.Sub(a.lastSessions) < a.cfg.SessionInterval && !now.Before(a.lastSessions) {
+		return false
+	}
+	a.lastSessions = now
+	return true
+}
+
+func (a *Agent) snapshot() *posture.Snapshot {
+	if s := a.State(); s != nil {
+		return s.Snapshot
+	}
+	return nil
+}
+
+// changeSettles is how long after a change of configuration its "after" follows
+// what touches find.
+const changeSettles = time.Minute
+
+// attach gives a server that is not yet published what touches have found.
+func (a *Agent) attach(s *posture.Server) {
+	if a.toucher == nil {
+		return
+	}
+	a.toucher.attach(s)
+	if c := s.Change; c != nil && c.Loaded.Equal(s.ConfigLoaded) && a.now().Sub(c.Seen) < changeSettles {
+		changed := *c // it may have been published
+		changed.After = s.Summary()
+		s.Change = &changed
+	}
+}
+
+// judge evaluates a snapshot, publishes the state and tells the sink.
+func (a *Agent) judge(ctx context.Context, snap *posture.Snapshot, swept bool) *State {
+	results := check.Evaluate(snap, a.policy)
+	transitions := a.ledger.Apply(snap, results, &a.policy)
+	state := &State{Snapshot: snap, Results: results, Findings: a.ledger.Findings(), Swept: swept, Deaf: a.collector.Deaf()}
+	if swept {
+		state.Watch = a.collector.WatchCost()
+	}
 	a.state.Store(state)
-	a.log.Debug("swept", slog.Uint64("epoch", snap.Epoch), slog.Int("expected", snap.Expected), slog.Int("heard", snap.Heard),
+	a.log.Debug("judged", slog.Uint64("epoch", snap.Epoch), slog.Bool("swept", swept), slog.Int("expected", snap.Expected), slog.Int("heard", snap.Heard),
 		slog.Int("gaps", len(snap.Gaps)), slog.Int("findings", len(state.Findings)), slog.Int("transitions", len(transitions)),
 		slog.Duration("took", snap.Took))
 	if a.sink != nil {
-		a.sink.Swept(ctx, state, transitions)
+		a.sink.Judged(ctx, state, transitions)
 	}
-	return state, nil
-}
-
-// touch touches what is due and gives the servers of a fresh snapshot what is
-// known from touches. A running agent does not wait long: what comes later
-// brings the next sweep forward.
-func (a *Agent) touch(ctx context.Context, snap *posture.Snapshot) {
-	if jobs := a.toucher.plan(snap, a.now()); len(jobs) > 0 {
-		done := a.toucher.start(ctx, jobs)
-		var late <-chan time.Time
-		if a.running {
-			timer := time.NewTimer(a.toucher.cfg.Wait)
-			defer timer.Stop()
-			late = timer.C
-		}
-		select {
-		case <-done:
-		case <-late:
-			go func() {
-				<-done
-				a.wake()
-			}()
-		}
-	}
-	for _, s := range snap.Servers {
-		a.toucher.attach(s)
-		if s.Change != nil && s.Change.Seen.Equal(snap.Taken) {
-			s.Change.After = s.Summary() // this sweep's own, not yet published
-		}
-	}
-}
-
-// wake asks the loop for a sweep soon.
-func (a *Agent) wake() {
-	select {
-	case a.event <- struct{}{}:
-	default: // one is waiting already
-	}
+	return state
 }
 
 func (a *Agent) epoch() uint64 {
-	if s := a.State(); s != nil {
-		return s.Snapshot.Epoch
+	if s := a.snapshot(); s != nil {
+		return s.Epoch
 	}
 	return 0
 }

@@ -38,10 +38,13 @@ type toucher struct {
 	prober probe.Prober
 	log    *slog.Logger
 	slots  chan struct{}
+	ready  chan struct{}       // has a token when touches have ended
+	before func(server string) // is told of every touch before it leaves traces
 
 	mu      sync.Mutex
 	records map[touched]record
 	busy    map[string]bool // ids of servers that are being touched
+	ended   map[string]bool // ids of servers at which touches have ended since they were taken
 }
 
 // touched names a door, or one path of it.
@@ -70,8 +73,8 @@ func newToucher(cfg Probe, now func() time.Time, log *slog.Logger) *toucher {
 	cfg = cfg.withDefaults()
 	return &toucher{
 		cfg: cfg, log: log, prober: probe.Prober{Timeout: cfg.Timeout, Now: now, MQTT: cfg.MQTT},
-		slots:   make(chan struct{}, cfg.Parallel),
-		records: map[touched]record{}, busy: map[string]bool{},
+		slots: make(chan struct{}, cfg.Parallel), ready: make(chan struct{}, 1), before: func(string) {},
+		records: map[touched]record{}, busy: map[string]bool{}, ended: map[string]bool{},
 	}
 }
 
@@ -88,14 +91,12 @@ type due struct {
 	addresses []string
 }
 
-// plan lists what is due, and marks the servers as being touched.
-func (t *toucher) plan(snap *posture.Snapshot, now time.Time) []job {
+// plan lists what is due at servers, and marks them as being touched.
+func (t *toucher) plan(servers []*posture.Server, now time.Time) []job {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	here := make(map[string]bool, len(snap.Servers))
 	var jobs []job
-	for _, s := range snap.Servers {
-		here[s.ID] = true
+	for _, s := range servers {
 		if s.ID == "" || !s.Heard.Has(posture.Varz) || t.busy[s.ID] {
 			continue
 		}
@@ -110,12 +111,34 @@ func (t *toucher) plan(snap *posture.Snapshot, now time.Time) []job {
 			jobs = append(jobs, j)
 		}
 	}
+	return jobs
+}
+
+// forget drops what was found at servers that are no more.
+func (t *toucher) forget(snap *posture.Snapshot) {
+	here := make(map[string]bool, len(snap.Servers))
+	for _, s := range snap.Servers {
+		here[s.ID] = true
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	for key := range t.records {
 		if !here[key.server] {
 			delete(t.records, key)
 		}
 	}
-	return jobs
+}
+
+// again makes the doors of a server due. What was found stands until then.
+func (t *toucher) again(server string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for key, r := range t.records {
+		if key.server == server {
+			r.due = time.Time{}
+			t.records[key] = r
+		}
+	}
 }
 
 // targets lists the doors of a server that can be touched.
@@ -180,14 +203,40 @@ func (t *toucher) start(ctx context.Context, jobs []job) <-chan struct{} {
 
 func (t *toucher) release(server string) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	delete(t.busy, server)
+	t.mu.Unlock()
+	t.tell(server)
+}
+
+// tell says that there is something new of a server.
+func (t *toucher) tell(server string) {
+	t.mu.Lock()
+	t.ended[server] = true
+	t.mu.Unlock()
+	select {
+	case t.ready <- struct{}{}:
+	default: // one is waiting already
+	}
+}
+
+// takeEnded lists the servers at which touches have ended, and whether more of
+// them are under way there.
+func (t *toucher) takeEnded() map[string]bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ended := t.ended
+	t.ended = map[string]bool{}
+	for id := range ended {
+		ended[id] = t.busy[id]
+	}
+	return ended
 }
 
 func (t *toucher) touch(ctx context.Context, d due) {
 	out := posture.Touch{Door: d.key.door, Path: d.key.path, Reason: "no address of it is known that could be reached from here"}
 	for _, address := range d.addresses {
 		d.target.Address = address
+		t.before(d.key.server)
 		if out = t.prober.Touch(ctx, d.target); out.Access != posture.Unknown {
 			break
 		}
@@ -198,8 +247,9 @@ func (t *toucher) touch(ctx context.Context, d due) {
 	t.log.Debug("touched", slog.String("server", d.key.server), slog.String("door", d.key.door.String()), slog.String("path", d.key.path),
 		slog.String("address", out.Address), slog.String("access", out.Access.String()), slog.Duration("took", out.Took))
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.records[d.key] = record{of: d.of, touch: out, due: out.At.Add(t.jittered(d.key))}
+	t.mu.Unlock()
+	t.tell(d.key.server)
 }
 
 // jittered spreads the touches of a fleet over time, each door at its own
@@ -217,11 +267,16 @@ func (t *toucher) attach(s *posture.Server) {
 	if !s.Heard.Has(posture.Varz) {
 		return // whether that configuration is still in force was not heard
 	}
+	for i := range s.Doors {
+		s.Doors[i].Pending = false
+	}
 	t.mu.Lock()
 	var found []posture.Touch
 	for _, d := range t.targets(s) {
 		if r, ok := t.records[d.key]; ok && r.of == d.of {
 			found = append(found, r.touch)
+		} else if t.busy[s.ID] {
+			s.Door(d.key.door).Pending = true
 		}
 	}
 	t.mu.Unlock()

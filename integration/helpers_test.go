@@ -65,12 +65,16 @@ func waitActive(t testing.TB, f *fleet.Fleet, s *fleet.Server, n int) {
 	}
 }
 
+// prompt rules tell everything at once, except that what ends a finding must be
+// seen in two sweeps.
+var prompt = finding.Rules{Apart: time.Nanosecond, UpdateEvery: time.Nanosecond, FlapCount: 1000}
+
 // auditor is an agent for one test that is swept by hand and touches nothing.
 func auditor(t testing.TB, nc *nats.Conn, cfg collect.Config, opts ...agent.Option) *agent.Agent {
 	t.Helper()
 	policy := check.DefaultPolicy()
 	policy.LoopbackExposed = true
-	a, err := agent.New(nc, agent.Config{System: "test", Collect: cfg, Policy: policy, Probe: agent.Probe{Off: true}}, opts...)
+	a, err := agent.New(nc, agent.Config{System: "test", Collect: cfg, Policy: policy, Probe: agent.Probe{Off: true}, Rules: prompt}, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,6 +89,13 @@ func sweep(t testing.TB, a *agent.Agent) *agent.State {
 		t.Fatal(err)
 	}
 	return state
+}
+
+// lookTwice sweeps as often as it takes to see that something has ended.
+func lookTwice(t testing.TB, a *agent.Agent) *agent.State {
+	t.Helper()
+	sweep(t, a)
+	return sweep(t, a)
 }
 
 // door finds a door and fails the test when it is not there.

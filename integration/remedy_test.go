@@ -169,7 +169,7 @@ func cureAll(t *testing.T, all []cure) {
 			})
 		}
 	}
-	reloaded := sweep(t, a)
+	reloaded := lookTwice(t, a)
 	var rest []cure
 	for _, c := range all {
 		_, sick := stands(reloaded, c)
@@ -192,12 +192,13 @@ func cureAll(t *testing.T, all []cure) {
 	}
 	var restarted *agent.State
 	eventually(t, "those that were restarted are back", func() bool {
-		restarted = sweep(t, a)
+		restarted = lookTwice(t, a)
 		return !slices.ContainsFunc(rest, func(c cure) bool {
 			srv := restarted.Snapshot.Server(f.Server(c.name).ID())
 			return srv == nil || !srv.Heard.Has(posture.Varz)
 		})
 	})
+	restarted = sweep(t, a) // those that came last have been seen but once
 	for _, c := range rest {
 		_, sick := stands(restarted, c)
 		in := c.door != posture.NoDoor && intrude(t, f.Server(c.name), c.door)

@@ -44,11 +44,15 @@ type recorder struct {
 	all    []finding.Finding
 }
 
-func (r *recorder) Swept(_ context.Context, _ *agent.State, transitions []finding.Finding) {
+func (r *recorder) Judged(_ context.Context, state *agent.State, transitions []finding.Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.sweeps++
-	r.all = append(r.all, transitions...)
+	if state.Swept {
+		r.sweeps++
+	}
+	for i := range transitions {
+		r.all = append(r.all, transitions[i].Finding)
+	}
 }
 
 // take returns the transitions since it was last called.
@@ -205,8 +209,8 @@ func TestKilledServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	for round := range 2 {
-		state := sweep(t, a)
-		unheard(t, state, "victim", id, posture.Silent, "silent")
+		state := lookTwice(t, a)
+		unheard(t, state, "victim", id, posture.Silent, "connection-lost")
 		if s := state.Snapshot; s.Heard != 2 || s.Expected != 3 {
 			t.Errorf("heard %d of %d", s.Heard, s.Expected)
 		}
@@ -238,6 +242,7 @@ func TestKilledServer(t *testing.T) {
 	if victim.ID() == id || state.Snapshot.Server(id) != nil || state.Snapshot.Server(victim.ID()) == nil || len(state.Snapshot.Servers) != 3 {
 		t.Fatalf("the restarted server did not take the dead one's place: %d servers", len(state.Snapshot.Servers))
 	}
+	state = sweep(t, a)
 	if fs := found(state, "FLEET_005", ""); len(fs) != 0 {
 		t.Errorf("still missed: %s", fs[0].Summary)
 	}
@@ -299,8 +304,8 @@ func TestFrozenServer(t *testing.T) {
 
 	seen := asked(t, connectSys(t, f.Server("n2")), victim.ID())
 	thaw := freeze(t, victim)
-	state := sweep(t, a)
-	unheard(t, state, "victim", victim.ID(), posture.Silent, "silent")
+	state := lookTwice(t, a)
+	unheard(t, state, "victim", victim.ID(), posture.Silent, "hangs")
 	again := map[string]bool{}
 	for {
 		msg, err := seen.NextMsg(200 * time.Millisecond)
@@ -320,14 +325,14 @@ func TestFrozenServer(t *testing.T) {
 
 	// A fresh agent knows of it by its peers only.
 	fresh := sweep(t, auditor(t, connectSys(t, f.Server("n2")), hasty))
-	unheard(t, fresh, "victim", victim.ID(), posture.Silent, "silent")
+	unheard(t, fresh, "victim", victim.ID(), posture.Silent, "hangs")
 	if srv := fresh.Snapshot.Server(victim.ID()); !strings.Contains(srv.KnownBy, "ROUTEZ of n") {
 		t.Errorf("known by %q", srv.KnownBy)
 	}
 
 	thaw()
 	answers(t, nc, victim)
-	state = sweep(t, a)
+	state = lookTwice(t, a)
 	if state.Snapshot.Heard != 3 || len(found(state, "FLEET_005", "")) != 0 || len(state.Snapshot.Gaps) != 0 {
 		t.Errorf("after the thaw: heard %d, gaps %v", state.Snapshot.Heard, state.Snapshot.Gaps)
 	}
@@ -361,7 +366,8 @@ func TestKilledDuringASweep(t *testing.T) {
 	if err := <-killed; err != nil {
 		t.Fatal(err)
 	}
-	unheard(t, state, "victim", id, posture.Silent, "silent")
+	unheard(t, state, "victim", id, posture.Silent, "hangs") // as its peers said when they were asked
+	unheard(t, sweep(t, a), "victim", id, posture.Silent, "connection-lost")
 	if state.Snapshot.Heard != 2 {
 		t.Errorf("heard %d", state.Snapshot.Heard)
 	}
@@ -439,7 +445,7 @@ func TestLameDuckAndShutdown(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(leaver, posture.ShutDown)
-	state = sweep(t, a)
+	state = lookTwice(t, a)
 	unheard(t, state, "leaver", leaver, posture.ShutDown, "shut-down")
 	if s := state.Snapshot; s.Heard != 1 || s.Expected != 1 || len(s.Gaps) != 0 {
 		t.Errorf("heard %d of %d, gaps %v: those who said goodbye are not missed", s.Heard, s.Expected, s.Gaps)
@@ -474,7 +480,7 @@ func TestKilledTwin(t *testing.T) {
 	// The other one of that name is not what it became.
 	for range 2 {
 		state := sweep(t, a)
-		unheard(t, state, "twin", id, posture.Silent, "silent")
+		unheard(t, state, "twin", id, posture.Silent, "connection-lost")
 	}
 	transitions := rec.take()
 	never(t, transitions, "twin", finding.Resolved)
@@ -489,7 +495,7 @@ func running(t *testing.T, nc *nats.Conn, cfg collect.Config, opts ...agent.Opti
 	t.Helper()
 	policy := check.DefaultPolicy()
 	policy.LoopbackExposed = true
-	a, err := agent.New(nc, agent.Config{System: "test", Interval: 100 * time.Millisecond, SessionInterval: 100 * time.Millisecond, Policy: policy, Collect: cfg, Probe: agent.Probe{Off: true}}, opts...)
+	a, err := agent.New(nc, agent.Config{System: "test", Interval: 100 * time.Millisecond, SessionInterval: 100 * time.Millisecond, Policy: policy, Collect: cfg, Probe: agent.Probe{Off: true}, Rules: prompt}, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}

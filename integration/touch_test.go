@@ -31,7 +31,7 @@ func toucher(t testing.TB, nc *nats.Conn, opts ...agent.Option) *agent.Agent {
 	t.Helper()
 	policy := check.DefaultPolicy()
 	policy.LoopbackExposed = true
-	a, err := agent.New(nc, agent.Config{System: "test", Policy: policy}, opts...)
+	a, err := agent.New(nc, agent.Config{System: "test", Policy: policy, Rules: prompt}, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +273,7 @@ func TestTouchesResolve(t *testing.T) {
 	if err := f.Server("n1").Reload(t.Context(), sysAccount+"authorization {}\n"); err != nil {
 		t.Fatal(err)
 	}
-	state := sweep(t, a)
+	state := lookTwice(t, a)
 	if o := outcome(state, "DOOR_001", "n1", posture.Client); o != check.Pass || len(found(state, "DOOR_001", "n1")) != 0 {
 		t.Errorf("DOOR_001 is %s: %+v", o, found(state, "DOOR_001", "n1"))
 	}
@@ -392,7 +392,7 @@ accounts {
 			err := s.Reload(t.Context(), c.cured)
 			var cured bool
 			if err == nil {
-				cured = len(found(sweep(t, a), c.check, "n1")) == 0
+				cured = len(found(lookTwice(t, a), c.check, "n1")) == 0
 			}
 			if promised := fs[0].Remediation.Reload; promised != cured {
 				t.Errorf("the remedy says reload %v; the server says %v and the finding is gone: %v", promised, err, cured)
@@ -414,7 +414,7 @@ accounts {
 // sunk hands each state to a test.
 type sunk chan *agent.State
 
-func (s sunk) Swept(_ context.Context, state *agent.State, _ []finding.Finding) { s <- state }
+func (s sunk) Judged(_ context.Context, state *agent.State, _ []finding.Entry) { s <- state }
 
 // TestLateTouches: a running agent does not wait for slow doors. It says what
 // it knows, and what the touches bring later brings the next sweep forward.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/micro"
 
@@ -31,6 +32,7 @@ type endpoint struct {
 	schema       string // file name of the reply's JSON schema
 	page         func(*view) page
 	scan         bool // it sweeps first
+	past         bool // it speaks of servers that may be no more
 }
 
 const (
@@ -38,6 +40,7 @@ const (
 	fieldsServers  = "limit, offset, server, cluster"
 	fieldsSessions = "limit, offset, server, cluster, anonymous"
 	fieldsChecks   = "limit, offset, severity, check"
+	fieldsHistory  = "limit, offset, severity, server, cluster, check, door, since, until"
 )
 
 // Types of the replies; those of reports and findings are the finding
@@ -47,6 +50,7 @@ const (
 	FindingsType = "natsentry.v1.findings"
 	SessionsType = "natsentry.v1.sessions"
 	ChecksType   = "natsentry.v1.checks"
+	HistoryType  = "natsentry.v1.history"
 )
 
 var endpoints = []endpoint{
@@ -71,6 +75,10 @@ var endpoints = []endpoint{
 		description: "The catalogue of checks",
 	},
 	{
+		name: "history", suffix: ".history", request: fieldsHistory, response: HistoryType, schema: "history.json", page: historyPage, past: true,
+		description: "What became of findings, the latest first",
+	},
+	{
 		name: "scan", suffix: ".scan", request: fieldsAll, response: finding.ReportType, schema: "report-page.json", page: reportPage, scan: true,
 		description: "Sweeps now and returns the report; requests that arrive together share one sweep",
 	},
@@ -86,6 +94,9 @@ type Request struct {
 	Cluster   string `json:"cluster,omitempty"`   // name
 	Check     string `json:"check,omitempty"`     // id or alias
 	Anonymous bool   `json:"anonymous,omitempty"` // sessions: only those that proved nothing
+	Door      string `json:"door,omitempty"`      // history: client, websocket, mqtt, leafnode, route, gateway or monitor
+	Since     string `json:"since,omitempty"`     // history: RFC 3339, or how long ago, like 90m, 24h or 7d
+	Until     string `json:"until,omitempty"`     // history: likewise
 }
 
 // Limits of a page.
@@ -108,7 +119,21 @@ func refuse(code int, format string, args ...any) *refusal {
 
 var errStarting = refuse(503, "natsentry is starting: its first sweep is not done; ask again in a second")
 
-func (s *Service) handle(e endpoint, r micro.Request) {
+// receive takes a request from the wire: answers it, or has the leader answer.
+func (s *Service) receive(e endpoint, r micro.Request) {
+	a := s.agent.Load()
+	if a == nil || a.Leading() {
+		s.handle(e, r)
+		return
+	}
+	if _, err := parse(e, r.Data()); err != nil {
+		s.respondError(r, err)
+		return
+	}
+	go s.forward(e, r) // handlers of one endpoint run one after the other
+}
+
+func (s *Service) handle(e endpoint, r request) {
 	if !e.scan {
 		s.answer(e, r, s.state)
 		return
@@ -145,13 +170,15 @@ func (s *Service) sweep() (*agent.State, error) {
 	switch {
 	case errors.Is(err, context.Canceled) || errors.Is(err, agent.ErrStopped):
 		return nil, refuse(503, "natsentry is stopping")
+	case errors.Is(err, agent.ErrNotLeading):
+		return nil, refuse(503, "another natsentry has just begun to lead: ask again")
 	case err != nil:
 		return nil, refuse(503, "the sweep failed: %v", err)
 	}
 	return state, nil
 }
 
-func (s *Service) answer(e endpoint, r micro.Request, state func() (*agent.State, error)) {
+func (s *Service) answer(e endpoint, r request, state func() (*agent.State, error)) {
 	req, err := parse(e, r.Data())
 	if err != nil {
 		s.respondError(r, err)
@@ -162,7 +189,7 @@ func (s *Service) answer(e endpoint, r micro.Request, state func() (*agent.State
 		s.respondError(r, err)
 		return
 	}
-	v, err := newView(s.cfg.Prefix, st, req)
+	v, err := newView(e, s.cfg.Prefix, st, &s.past, req)
 	if err != nil {
 		s.respondError(r, err)
 		return
@@ -177,7 +204,7 @@ func (s *Service) answer(e endpoint, r micro.Request, state func() (*agent.State
 	}
 }
 
-func (s *Service) respondError(r micro.Request, err error) {
+func (s *Service) respondError(r request, err error) {
 	code, text := 500, "internal error"
 	var ref *refusal
 	if errors.As(err, &ref) {
@@ -222,10 +249,17 @@ func parse(e endpoint, data []byte) (Request, error) {
 		return req, refuse(400, "limit %d is out of range: 1 to %d is accepted", *req.Limit, MaxLimit)
 	case req.Offset < 0:
 		return req, refuse(400, "offset %d is out of range: 0 or more is accepted", req.Offset)
-	case req.Severity != "":
+	}
+	if req.Severity != "" {
 		var sev check.Severity
 		if err := sev.UnmarshalText([]byte(req.Severity)); err != nil || sev == check.NoSeverity {
 			return req, refuse(400, "unknown severity %.40q: critical, warning or info is accepted, each with what is worse", req.Severity)
+		}
+	}
+	if req.Door != "" {
+		var kind posture.DoorKind
+		if err := kind.UnmarshalText([]byte(req.Door)); err != nil {
+			return req, refuse(400, "unknown door %.40q: client, websocket, mqtt, leafnode, route, gateway or monitor is accepted", req.Door)
 		}
 	}
 	return req, nil
@@ -236,13 +270,19 @@ type view struct {
 	Request
 	state    *agent.State
 	severity check.Severity
+	past     *past
+	since    time.Time
+	until    time.Time
 	servers  []*posture.Server
 	findings []finding.Finding
 	limit    int
 }
 
-func newView(prefix string, state *agent.State, req Request) (*view, error) {
-	v := &view{Request: req, state: state, limit: DefaultLimit}
+func newView(e endpoint, prefix string, state *agent.State, past *past, req Request) (*view, error) {
+	v := &view{Request: req, state: state, past: past, limit: DefaultLimit}
+	if err := v.times(time.Now()); err != nil {
+		return nil, err
+	}
 	if req.Limit != nil {
 		v.limit = *req.Limit
 	}
@@ -264,9 +304,9 @@ func newView(prefix string, state *agent.State, req Request) (*view, error) {
 		}
 	}
 	switch {
-	case req.Cluster != "" && !clusterSeen:
+	case req.Cluster != "" && !clusterSeen && !e.past:
 		return nil, refuse(404, "no cluster %.40q in the last sweep: %s.servers lists what is known", req.Cluster, prefix)
-	case req.Server != "" && len(v.servers) == 0:
+	case req.Server != "" && len(v.servers) == 0 && !e.past:
 		return nil, refuse(404, "no server %.60q in the last sweep: its name or id is accepted, and %s.servers lists what is known", req.Server, prefix)
 	}
 	for i := range state.Findings {
@@ -275,6 +315,21 @@ func newView(prefix string, state *agent.State, req Request) (*view, error) {
 		}
 	}
 	return v, nil
+}
+
+// times reads since and until.
+func (v *view) times(now time.Time) (err error) {
+	if v.Since != "" {
+		if v.since, err = moment(v.Since, now); err != nil {
+			return err
+		}
+	}
+	if v.Until != "" {
+		if v.until, err = moment(v.Until, now); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (v *view) shows(f *finding.Finding) bool {

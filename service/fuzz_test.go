@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/natsentry/natsentry/agent"
 	"github.com/natsentry/natsentry/agent/check"
@@ -28,10 +29,9 @@ func FuzzRequest(f *testing.F) {
 	}
 	posture.Judge(server)
 	snap := &posture.Snapshot{System: "test", Epoch: 1, Servers: []*posture.Server{server}}
-	results := check.Evaluate(snap, check.DefaultPolicy())
-	ledger := finding.NewLedger("test")
-	ledger.Apply(snap, results)
-	state := &agent.State{Snapshot: snap, Results: results, Findings: ledger.Findings()}
+	policy := check.DefaultPolicy()
+	results := check.Evaluate(snap, policy)
+	state := &agent.State{Snapshot: snap, Results: results, Findings: finding.Of(snap, results, &policy)}
 
 	f.Fuzz(func(t *testing.T, data []byte, n int) {
 		if n < 0 || n >= len(endpoints) {
@@ -41,7 +41,7 @@ func FuzzRequest(f *testing.F) {
 		req, err := parse(e, data)
 		if err == nil {
 			var v *view
-			if v, err = newView(DefaultPrefix, state, req); err == nil {
+			if v, err = newView(e, DefaultPrefix, state, &past{history: finding.NewHistory(10, time.Now())}, req); err == nil {
 				e.page(v)
 				return
 			}

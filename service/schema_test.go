@@ -26,6 +26,7 @@ var schemas = map[string]reflect.Type{
 	"findings.json":    reflect.TypeFor[Findings](),
 	"sessions.json":    reflect.TypeFor[Sessions](),
 	"checks.json":      reflect.TypeFor[Checks](),
+	"history.json":     reflect.TypeFor[History](),
 	"finding.json":     reflect.TypeFor[finding.Finding](),
 	"epoch.json":       reflect.TypeFor[Epoch](),
 	"request.json":     reflect.TypeFor[Request](),

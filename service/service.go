@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"regexp"
@@ -23,6 +24,7 @@ type Config struct {
 	System   string        // the name of the fleet, for `nats micro info`
 	Version  string        // of this program; what is no semantic version becomes 0.0.0
 	Interval time.Duration // between sweeps, for `nats micro info`
+	Keeper   Keeper        // of transitions; default: InMemory
 	Logger   *slog.Logger  // default: silent
 }
 
@@ -36,6 +38,11 @@ type Service struct {
 	scans chan struct{} // bounds the scan requests that wait
 	ctx   context.Context
 	stop  context.CancelFunc
+
+	keeping chan struct{} // closed when the keeper has ended
+	told    atomic.Int64  // transitions since the last epoch
+	past    past
+	leader  leader
 }
 
 // maxScans is how many scan requests may wait for a sweep at once.
@@ -60,8 +67,13 @@ func New(nc *nats.Conn, cfg Config) (*Service, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Service{cfg: cfg, nc: nc, log: cfg.Logger, scans: make(chan struct{}, maxScans)}
+	if cfg.Keeper == nil {
+		cfg.Keeper = InMemory()
+	}
+	s := &Service{cfg: cfg, nc: nc, log: cfg.Logger, scans: make(chan struct{}, maxScans), keeping: make(chan struct{})}
+	s.past.history = finding.NewHistory(historyLimit, time.Now())
 	s.ctx, s.stop = context.WithCancel(context.Background())
+	cfg.Keeper.bind(s)
 	m, err := micro.AddService(nc, micro.Config{
 		Name: Name, Version: cfg.Version,
 		Description: "Audits who can walk into this NATS fleet: doors, sessions, findings",
@@ -76,19 +88,26 @@ func New(nc *nats.Conn, cfg Config) (*Service, error) {
 	s.micro = m
 	for _, e := range endpoints {
 		if err := s.add(e); err != nil {
-			_ = s.Stop() // the first error tells more
+			_ = s.micro.Stop() // the first error tells more
 			return nil, err
 		}
 	}
 	if err := nc.FlushTimeout(flushTimeout); err != nil {
-		_ = s.Stop()
+		_ = s.micro.Stop()
 		return nil, fmt.Errorf("service: register: %w", err)
 	}
+	go func() {
+		defer close(s.keeping)
+		cfg.Keeper.run(s.ctx)
+	}()
 	return s, nil
 }
 
+// Turns is what agent.WithTurns takes: nil when the agent always leads.
+func (s *Service) Turns() <-chan agent.Turn { return s.cfg.Keeper.turns() }
+
 func (s *Service) add(e endpoint) error {
-	err := s.micro.AddEndpoint(e.name, micro.HandlerFunc(func(r micro.Request) { s.handle(e, r) }),
+	err := s.micro.AddEndpoint(e.name, micro.HandlerFunc(func(r micro.Request) { s.receive(e, r) }),
 		micro.WithEndpointSubject(s.cfg.Prefix+e.suffix),
 		micro.WithEndpointMetadata(map[string]string{
 			"description": e.description, "request": e.request, "response_type": e.response,
@@ -104,13 +123,17 @@ func (s *Service) add(e endpoint) error {
 // first sweep is done, requests get 503.
 func (s *Service) Attach(a *agent.Agent) { s.agent.Store(a) }
 
-// Stop takes the service off the wire. The connection stays open.
+// Stop takes the service off the wire, once what it has to keep is kept, or
+// cannot be. The connection stays open.
 func (s *Service) Stop() error {
 	s.stop()
-	if err := s.micro.Stop(); err != nil {
-		return fmt.Errorf("service: stop: %w", err)
+	<-s.keeping
+	s.lead(false)
+	err := s.micro.Stop()
+	if err != nil {
+		err = fmt.Errorf("service: stop: %w", err)
 	}
-	return nil
+	return errors.Join(err, s.cfg.Keeper.close())
 }
 
 // EpochType is the type field of an [Epoch].
@@ -128,12 +151,23 @@ type Epoch struct {
 	Coverage    finding.Coverage `json:"coverage"` // gaps: the first few
 	Gaps        int              `json:"gaps"`     // all of them
 	Totals      finding.Totals   `json:"totals"`
-	Transitions int              `json:"transitions"` // published beside this message
+	Transitions int              `json:"transitions"` // since the last of these messages
+	Keeper      KeeperState      `json:"keeper"`
+	Deaf        []string         `json:"deaf"` // event subjects that the agent's user may not hear
 	Cost        EpochCost        `json:"cost"`
 }
 
-// EpochCost is what the sweep took from the fleet.
+// EpochCost is what was taken from the fleet: by the sweep, and beside it by the
+// polls and looks since the last one.
 type EpochCost struct {
+	Requests int       `json:"requests"`
+	Replies  int       `json:"replies"`
+	Bytes    int64     `json:"bytes"`
+	Watch    WatchCost `json:"watch"`
+}
+
+// WatchCost is what polls and looks have taken since the last sweep.
+type WatchCost struct {
 	Requests int   `json:"requests"`
 	Replies  int   `json:"replies"`
 	Bytes    int64 `json:"bytes"`
@@ -142,17 +176,32 @@ type EpochCost struct {
 // epochGaps bounds the gaps in an epoch message.
 const epochGaps = 20
 
-// Swept implements agent.Sink: it publishes what the sweep brought.
-func (s *Service) Swept(_ context.Context, state *agent.State, transitions []finding.Finding) {
-	for i := range transitions {
-		f := &transitions[i]
-		s.publish(findingSubject(s.cfg.Prefix, f), f.ID, f, func() { f.Evidence = trimmed(f.Evidence) })
+// Judged implements agent.Sink: it has kept and told what changed, and
+// publishes the epoch after a sweep.
+func (s *Service) Judged(_ context.Context, state *agent.State, transitions []finding.Entry) {
+	if len(transitions) > 0 {
+		s.cfg.Keeper.take(transitions)
 	}
+	if state.Swept {
+		s.publishEpoch(state)
+	}
+}
+
+// tell implements teller.
+func (s *Service) tell(e *finding.Entry) {
+	f := e.Finding
+	s.past.add(&f)
+	s.publish(findingSubject(s.cfg.Prefix, &f), f.ID, &f, func() { f.Evidence = trimmed(f.Evidence) })
+	s.told.Add(1)
+}
+
+func (s *Service) publishEpoch(state *agent.State) {
 	snap, report := state.Snapshot, state.Report()
 	e := Epoch{
 		Type: EpochType, System: snap.System, Epoch: snap.Epoch, Taken: report.Taken, Took: report.Took,
 		Interval: s.cfg.Interval.String(), Coverage: report.Coverage, Gaps: len(snap.Gaps),
-		Totals: report.Totals, Transitions: len(transitions), Cost: EpochCost(snap.Cost),
+		Totals: report.Totals, Transitions: int(s.told.Swap(0)), Keeper: s.cfg.Keeper.state(), Deaf: append([]string{}, state.Deaf...),
+		Cost: EpochCost{Requests: snap.Cost.Requests, Replies: snap.Cost.Replies, Bytes: snap.Cost.Bytes, Watch: WatchCost(state.Watch)},
 	}
 	if len(e.Coverage.Gaps) > epochGaps {
 		e.Coverage.Gaps = e.Coverage.Gaps[:epochGaps]

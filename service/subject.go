@@ -30,6 +30,19 @@ func Permissions(prefix string) (publish, subscribe []string) {
 	return publish, append(subscribe, "$SRV.>")
 }
 
+// StorePermissions lists the subjects that keeping in JetStream publishes to,
+// over a connection into the system account, and those that agents of one
+// system use between them: these are also subscribed to.
+func StorePermissions(prefix string) (publish, between []string) {
+	publish = []string{storeSubject + ".>", StoreAPI + ".$KV." + StoreBucket + ".>"}
+	for _, stream := range []string{StoreStream, "KV_" + StoreBucket} {
+		for _, api := range []string{"STREAM.INFO.%s", "STREAM.MSG.GET.%s", "DIRECT.GET.%s", "DIRECT.GET.%s.>", "CONSUMER.CREATE.%s.>", "CONSUMER.MSG.NEXT.%s.*", "CONSUMER.DELETE.%s.*"} {
+			publish = append(publish, StoreAPI+"."+strings.Replace(api, "%s", stream, 1))
+		}
+	}
+	return publish, []string{leaderSubject(prefix, "*")}
+}
+
 // findingSubject is where one finding is published:
 // <prefix>.finding.<action>.<severity>.<check>.<cluster>.<server>.
 func findingSubject(prefix string, f *finding.Finding) string {

@@ -6,12 +6,14 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/natsentry/natsentry/agent/posture"
 )
 
 // assemble puts the answers of a sweep together as a snapshot.
 func (s *sweep) assemble() *posture.Snapshot {
+	s.ended = s.c.cfg.Now()
 	snap := &posture.Snapshot{System: s.c.cfg.System, Epoch: 1, Taken: s.began, Heard: len(s.main.who)}
 	if s.prev != nil {
 		snap.Epoch = s.prev.Epoch + 1
@@ -21,7 +23,9 @@ func (s *sweep) assemble() *posture.Snapshot {
 	}
 	s.updateRoster(snap)
 	for _, m := range s.c.roster.silent(s.answered, s.began, s.c.cfg.Forget) {
-		snap.Servers = append(snap.Servers, silentServer(m, s.previous[m.id]))
+		srv := silentServer(m, s.previous[m.id])
+		srv.Looked, srv.Linked = s.ended, s.linked(m.id)
+		snap.Servers = append(snap.Servers, srv)
 	}
 	posture.SortServers(snap.Servers)
 	snap.Expected = max(s.main.expected, snap.Heard, s.expectedByRoster(snap))
@@ -65,14 +69,16 @@ func (s *sweep) server(who identity, prev *posture.Server) *posture.Server {
 		srv.Heard |= posture.Statsz
 		srv.Start = st.Start
 	}
+	srv.Looked = s.ended
 	if v := body[varz](s.main, posture.Varz, who.id); v != nil {
 		srv.Heard |= posture.Varz
+		srv.Looked = s.main.at[who.id]
 		s.c.describe(srv, v)
 	} else {
 		keep(srv, prev)
 	}
 	s.readTopology(srv, prev)
-	s.readAccounts(srv)
+	s.readAccounts(srv, prev)
 	srv.Hosts = s.c.hosts[srv.ID]
 	s.readSessions(srv, prev)
 	posture.Judge(srv)
@@ -112,20 +118,26 @@ func (s *sweep) readTopology(srv, prev *posture.Server) {
 
 // readAccounts notes the accounts. They are asked for only when the
 // configuration may have changed, so earlier ones hold as long as it did not.
-func (s *sweep) readAccounts(srv *posture.Server) {
+func (s *sweep) readAccounts(srv, prev *posture.Server) {
 	if s.accounts != nil {
 		if a := body[accountz](s.accounts, posture.Accountz, srv.ID); a != nil {
-			names := make([]string, 0, len(a.Accounts))
-			for _, name := range a.Accounts {
-				names = append(names, printable(name))
-			}
-			s.c.accounts[srv.ID] = knownAccounts{loaded: srv.ConfigLoaded, names: names}
+			srv.Heard |= posture.Accountz
+			srv.Accounts = accountNames(a)
+			return
 		}
 	}
-	if known, ok := s.c.accounts[srv.ID]; ok && known.loaded.Equal(srv.ConfigLoaded) {
+	if prev != nil && prev.Heard.Has(posture.Accountz) && prev.ConfigLoaded.Equal(srv.ConfigLoaded) {
 		srv.Heard |= posture.Accountz
-		srv.Accounts = known.names
+		srv.Accounts = prev.Accounts
 	}
+}
+
+func accountNames(a *accountz) []string {
+	names := make([]string, 0, len(a.Accounts))
+	for _, name := range a.Accounts {
+		names = append(names, printable(name))
+	}
+	return names
 }
 
 func (s *sweep) readSessions(srv *posture.Server, prev *posture.Server) {
@@ -155,13 +167,18 @@ func (s *sweep) readSessions(srv *posture.Server, prev *posture.Server) {
 		return
 	}
 	srv.Heard |= posture.Connz
-	srv.Sessions = posture.Sessions{At: s.began, Total: max(c.Total, len(c.Conns)), List: make([]posture.Session, 0, len(c.Conns))}
-	for i := range c.Conns {
-		if len(srv.Sessions.List) >= s.c.cfg.SessionLimit {
-			break
-		}
-		srv.Sessions.List = append(srv.Sessions.List, session(&c.Conns[i], srv.Version))
+	srv.Sessions = s.c.sessions(c, srv.Version, s.began)
+}
+
+// sessions reads the sessions of one server.
+func (c *Collector) sessions(z *connz, version string, at time.Time) posture.Sessions {
+	out := posture.Sessions{At: at, Total: max(z.Total, len(z.Conns))}
+	shown := z.Conns[:min(len(z.Conns), c.cfg.SessionLimit)]
+	out.List = make([]posture.Session, 0, len(shown))
+	for i := range shown {
+		out.List = append(out.List, session(&shown[i], version))
 	}
+	return out
 }
 
 func session(c *connInfo, version string) posture.Session {
@@ -399,11 +416,6 @@ func (s *sweep) forgetGone(snap *posture.Snapshot) {
 	for id := range s.c.topology {
 		if !here[id] {
 			delete(s.c.topology, id)
-		}
-	}
-	for id := range s.c.accounts {
-		if !here[id] {
-			delete(s.c.accounts, id)
 		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"hash/maphash"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -20,9 +19,9 @@ import (
 // but System means its default.
 type Config struct {
 	System       string        // the name of the fleet, for the snapshot
-	Timeout      time.Duration // how long a sweep waits for silent servers; default 2 s
+	Timeout      time.Duration // how long a sweep waits for silent servers, and then once more for further answers of the others; default 2 s
 	AskAgain     time.Duration // when a silent server is asked by its id; default an eighth of Timeout
-	Linger       time.Duration // how long a sweep listens on, when all have answered, for answers that dispute them; default 0: disputes count in the next sweep
+	Linger       time.Duration // how long a sweep listens on, at its end, for answers that dispute those that came; default 0: disputes count in the next sweep
 	Window       int           // requests by id that may be under way at once; default 64
 	PingUpTo     int           // fleets larger than this are asked by id after the first sweep; default 256
 	SessionLimit int           // sessions of the global account looked at per server; default 1024
@@ -55,8 +54,8 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Collector asks the servers of one system account. Sweeps do not overlap: a
-// collector is used by one goroutine at a time, except for Close.
+// Collector asks the servers of one system account. Sweeps do not overlap, and
+// neither do looks; a look may be taken while a sweep is under way.
 type Collector struct {
 	cfg      Config
 	nc       *nats.Conn
@@ -65,19 +64,19 @@ type Collector struct {
 	window   int
 	seed     maphash.Seed
 	inboxes  []*replyInbox
-	events   []*nats.Subscription
 	roster   *roster
-	onEvent  func()
+	watch    *watch
+	ears     *ears
 
 	mu       sync.Mutex
 	gathers  map[string]*gather
 	disputed map[string]bool // ids of servers in whose name a late answer said something else
 
-	// what the last sweep left behind
-	topology map[string]uint64 // by server id: what its routes, gateways and leafs looked like
-	since    int               // sweeps since the topology was last asked for
-	accounts map[string]knownAccounts
-	hosts    map[string][]string // by server id
+	// what the last sweep left behind; it belongs to sweeps alone
+	topology map[string]uint64          // by server id: what its routes, gateways and leafs looked like
+	since    int                        // sweeps since the topology was last asked for
+	hosts    map[string][]string        // by server id
+	links    map[string]map[string]bool // by server id: the ids of those to which it is connected
 }
 
 // replyInbox takes the answers of one endpoint.
@@ -87,11 +86,6 @@ type replyInbox struct {
 	dropped  int // answers that the client had dropped at the end of the last sweep
 }
 
-type knownAccounts struct {
-	loaded time.Time // the configuration they belong to
-	names  []string
-}
-
 // New prepares a collector on a connection into the system account. The
 // connection stays the caller's.
 func New(nc *nats.Conn, cfg Config) (*Collector, error) {
@@ -99,7 +93,8 @@ func New(nc *nats.Conn, cfg Config) (*Collector, error) {
 	c := &Collector{
 		cfg: cfg, nc: nc, inbox: nc.NewInbox(), askAgain: cfg.AskAgain, window: cfg.Window,
 		seed: maphash.MakeSeed(), roster: newRoster(),
-		gathers: map[string]*gather{}, disputed: map[string]bool{}, topology: map[string]uint64{}, accounts: map[string]knownAccounts{}, hosts: map[string][]string{},
+		gathers: map[string]*gather{}, disputed: map[string]bool{}, topology: map[string]uint64{}, hosts: map[string][]string{}, links: map[string]map[string]bool{},
+		watch: newWatch(), ears: &ears{},
 	}
 	for i := range endpoints {
 		e := &endpoints[i]
@@ -110,13 +105,9 @@ func New(nc *nats.Conn, cfg Config) (*Collector, error) {
 		}
 		c.inboxes = append(c.inboxes, &replyInbox{endpoint: e.name, sub: sub})
 	}
-	for subject, state := range map[string]posture.State{lameDuckEvent: posture.LameDuck, shutdownEvent: posture.ShutDown} {
-		sub, err := nc.Subscribe(subject, func(m *nats.Msg) { c.goodbye(m.Subject, state) })
-		if err != nil {
-			c.Close()
-			return nil, fmt.Errorf("subscribe to %s: %w", subject, err)
-		}
-		c.events = append(c.events, sub)
+	if err := c.subscribeGoodbyes(); err != nil {
+		c.Close()
+		return nil, err
 	}
 	return c, nil
 }
@@ -128,22 +119,7 @@ func (c *Collector) Close() {
 	for _, in := range c.inboxes {
 		_ = in.sub.Unsubscribe()
 	}
-	for _, sub := range c.events {
-		_ = sub.Unsubscribe()
-	}
-}
-
-// OnEvent sets what is called when a server announces that it goes. It must
-// be set before the first sweep and must not block.
-func (c *Collector) OnEvent(f func()) { c.onEvent = f }
-
-func (c *Collector) goodbye(subject string, state posture.State) {
-	if tokens := strings.Split(subject, "."); len(tokens) == 4 {
-		c.roster.event(tokens[2], state)
-		if c.onEvent != nil {
-			c.onEvent()
-		}
-	}
+	c.ears.close()
 }
 
 func (c *Collector) enroll(g *gather) {
@@ -156,12 +132,21 @@ func (c *Collector) enroll(g *gather) {
 // afterwards.
 func (c *Collector) end(g *gather) { close(g.done) }
 
-// turnOver forgets the gathers of the last sweep and returns the servers
-// whose answers were disputed after it.
+func (g *gather) over() bool {
+	select {
+	case <-g.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// turnOver forgets the gathers that are over and returns the servers whose
+// answers were disputed after them.
 func (c *Collector) turnOver() map[string]bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	clear(c.gathers)
+	maps.DeleteFunc(c.gathers, func(_ string, g *gather) bool { return g.over() })
 	disputed := c.disputed
 	c.disputed = map[string]bool{}
 	return disputed
@@ -190,7 +175,7 @@ func (c *Collector) Sweep(ctx context.Context, prev *posture.Snapshot, opts Opti
 	ctx, cancel := context.WithTimeout(caller, c.cfg.Timeout)
 	defer cancel()
 
-	s := &sweep{c: c, prev: prev, previous: map[string]*posture.Server{}, began: began}
+	s := &sweep{c: c, prev: prev, previous: map[string]*posture.Server{}, marks: map[string]uint64{}, began: began}
 	if prev != nil {
 		for _, srv := range prev.Servers {
 			s.previous[srv.ID] = srv
@@ -209,13 +194,17 @@ func (c *Collector) Sweep(ctx context.Context, prev *posture.Snapshot, opts Opti
 	if len(s.main.got[posture.Statsz]) == 0 {
 		return nil, c.silence(ctx)
 	}
-	if err := s.followUp(ctx, opts); err != nil {
+	// Those who answered are asked further, and must not suffer from those for
+	// whom the first questions waited until the end.
+	further, stop := context.WithTimeout(caller, c.cfg.Timeout)
+	defer stop()
+	if err := s.followUp(further, opts); err != nil {
 		return nil, err
 	}
 	if c.cfg.Linger > 0 {
 		select {
 		case <-time.After(c.cfg.Linger):
-		case <-ctx.Done():
+		case <-caller.Done():
 		}
 		c.mu.Lock()
 		for id := range c.disputed {
@@ -232,8 +221,10 @@ func (c *Collector) Sweep(ctx context.Context, prev *posture.Snapshot, opts Opti
 		return nil, ErrDisconnected
 	}
 	s.learnHosts()
+	s.learnLinks()
 	snap := s.assemble()
 	snap.Took = c.cfg.Now().Sub(began)
+	c.watch.follow(s.main)
 	return snap, nil
 }
 
@@ -275,6 +266,8 @@ type sweep struct {
 	prev     *posture.Snapshot
 	previous map[string]*posture.Server // the servers of prev, by id
 	began    time.Time
+	ended    time.Time         // when the last answer was in
+	marks    map[string]uint64 // by server id: what its routes, gateways and leafs look like now
 	main     *gather
 	topo     *gather // routes, gateways and leafs, where they were asked for
 	accounts *gather // accounts, where they were asked for
@@ -313,7 +306,7 @@ func (s *sweep) followUp(ctx context.Context, opts Options) error {
 	}
 	if len(ids) > 0 {
 		s.conns = s.c.newGather(posture.Connz, ids, len(ids))
-		s.conns.payloads[posture.Connz] = fmt.Sprintf(`{"auth":true,"acc":%q,"limit":%d}`, posture.GlobalAccount, s.c.cfg.SessionLimit)
+		s.conns.payloads[posture.Connz] = s.c.sessionsPayload()
 		return s.conns.run(ctx, true)
 	}
 	return nil
@@ -325,7 +318,8 @@ func (s *sweep) accountsUnknown() []string {
 	var ids []string
 	for id := range s.main.who {
 		v := body[varz](s.main, posture.Varz, id)
-		if known, ok := s.c.accounts[id]; v != nil && (!ok || !known.loaded.Equal(v.ConfigLoadTime)) {
+		prev := s.previous[id]
+		if v != nil && (prev == nil || !prev.Heard.Has(posture.Accountz) || !prev.ConfigLoaded.Equal(v.ConfigLoadTime)) {
 			ids = append(ids, id)
 		}
 	}
@@ -338,10 +332,9 @@ func (s *sweep) accountsUnknown() []string {
 func (s *sweep) topologyMoved() []string {
 	var moved []string
 	for id := range s.main.who {
-		mark := s.c.topologyMark(body[statsz](s.main, posture.Statsz, id), body[varz](s.main, posture.Varz, id))
-		if s.c.topology[id] != mark {
+		s.marks[id] = s.c.topologyMark(body[statsz](s.main, posture.Statsz, id), body[varz](s.main, posture.Varz, id))
+		if mark, ok := s.c.topology[id]; !ok || mark != s.marks[id] {
 			moved = append(moved, id)
-			s.c.topology[id] = mark
 		}
 	}
 	slices.Sort(moved)

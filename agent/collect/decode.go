@@ -51,7 +51,7 @@ func decode[T any](data []byte, encoding string) (identity, *T, error) {
 		body = env.Statsz
 	}
 	switch {
-	case who.id == "" || len(who.id) > maxID || strings.ContainsAny(who.id, " .*>\t\r\n"):
+	case !plausibleID(who.id):
 		return identity{}, nil, errNoServer
 	case env.Error != nil:
 		return who, nil, fmt.Errorf("the server answered with error %d: %s", env.Error.Code, printable(env.Error.Description))
@@ -62,6 +62,12 @@ func decode[T any](data []byte, encoding string) (identity, *T, error) {
 		who.name = who.id
 	}
 	return who, body, nil
+}
+
+// plausibleID tells whether this may be the id of a server: it stands in
+// subjects.
+func plausibleID(id string) bool {
+	return id != "" && len(id) <= maxID && !strings.ContainsAny(id, " .*>\t\r\n")
 }
 
 // reword keeps the offending value out of a decoding error: it may be a

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -32,6 +31,7 @@ const pingSelf = "_"
 
 // answer is one decoded message of a gather.
 type answer struct {
+	at      time.Time
 	input   posture.Input
 	asked   string // the id that was asked, or pingSelf
 	who     identity
@@ -56,6 +56,7 @@ type gather struct {
 	known    map[string]bool                   // ids that should answer
 	got      map[posture.Input]map[string]any  // by endpoint and id
 	who      map[string]identity               // by id
+	at       map[string]time.Time              // by id: when VARZ came
 	nobody   map[posture.Input]map[string]bool // asked by id, and no one listens there
 	forged   map[posture.Input]map[string]bool // answered twice, differently
 	gaps     []posture.Gap
@@ -81,6 +82,7 @@ func (c *Collector) newGather(wanted posture.Input, ids []string, expected int) 
 		known:    make(map[string]bool, len(ids)),
 		got:      map[posture.Input]map[string]any{},
 		who:      map[string]identity{},
+		at:       map[string]time.Time{},
 		nobody:   map[posture.Input]map[string]bool{},
 		forged:   map[posture.Input]map[string]bool{},
 	}
@@ -301,6 +303,9 @@ func (g *gather) take(a answer) {
 		return // the first answer stands, unless they contradict each other
 	}
 	g.got[a.input][a.who.id] = a.body
+	if a.input == posture.Varz {
+		g.at[a.who.id] = a.at
+	}
 }
 
 // complain notes an answer that could not be used. Whoever floods the reply
@@ -325,10 +330,7 @@ func contradicts(a, b any) bool {
 	if !ok {
 		return false
 	}
-	vb := b.(*varz) //nolint:forcetypeassert // answers to one endpoint are of one type
-	x, y := *va, *vb
-	x.Leafs, y.Leafs = 0, 0
-	return !reflect.DeepEqual(x, y)
+	return !va.sameAs(b.(*varz)) //nolint:forcetypeassert // answers to one endpoint are of one type
 }
 
 // body returns what a server answered, or nil when it did not, or when its
@@ -353,11 +355,15 @@ func (c *Collector) receive(e *endpoint, msg *nats.Msg) {
 	if !ok {
 		return
 	}
+	if nonce == watching {
+		c.watched(msg)
+		return
+	}
 	g := c.enrolled(nonce)
 	if g == nil || !g.wanted.Has(e.input) {
 		return // late: its gather is over
 	}
-	a := answer{input: e.input, asked: asked, bytes: len(msg.Data)}
+	a := answer{at: c.cfg.Now(), input: e.input, asked: asked, bytes: len(msg.Data)}
 	if len(msg.Data) == 0 && msg.Header.Get("Status") == noResponders {
 		a.nobody = true
 	} else {

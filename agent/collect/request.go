@@ -32,14 +32,6 @@ func Requests() []string {
 	return out
 }
 
-// Events lists every subject the collector subscribes to, beside its inbox.
-func Events() []string { return []string{lameDuckEvent, shutdownEvent} }
-
-const (
-	lameDuckEvent = "$SYS.SERVER.*.LAMEDUCK"
-	shutdownEvent = "$SYS.SERVER.*.SHUTDOWN"
-)
-
 var endpoints = []endpoint{
 	serverEndpoint[statsz](posture.Statsz, "STATSZ"),
 	serverEndpoint[varz](posture.Varz, "VARZ"),

@@ -2,6 +2,7 @@ package collect
 
 import (
 	"encoding/json"
+	"reflect"
 	"time"
 )
 
@@ -71,6 +72,14 @@ type varz struct {
 	OperatorJWTs    presence        `json:"trusted_operators_jwt"`
 	Operators       []operatorClaim `json:"trusted_operators_claim"`
 	SystemAccount   string          `json:"system_account"`
+}
+
+// sameAs tells whether two answers show the same server under the same
+// configuration. The number of leafnodes moves by itself.
+func (v *varz) sameAs(w *varz) bool {
+	x, y := *v, *w
+	x.Leafs, y.Leafs = 0, 0
+	return reflect.DeepEqual(x, y)
 }
 
 type clusterVarz struct {
@@ -192,6 +201,29 @@ type connInfo struct {
 	AuthorizedUser string    `json:"authorized_user"`
 	Account        string    `json:"account"`
 	TLSPeerCerts   presence  `json:"tls_peer_certs"`
+}
+
+// event is what the events of clients have in common.
+type event struct {
+	Time   time.Time   `json:"timestamp"`
+	Server serverInfo  `json:"server"`
+	Client eventClient `json:"client"`
+	Reason string      `json:"reason"`
+}
+
+// eventClient leaves out what may hold a secret: the user of a failed login is
+// the raw token, and the JWT of a bearer is all that it takes to log in.
+type eventClient struct {
+	Start   time.Time `json:"start"`
+	Host    string    `json:"host"`
+	ID      uint64    `json:"id"`
+	Account string    `json:"acc"`
+	User    string    `json:"user"`
+	Name    string    `json:"name"`
+	Lang    string    `json:"lang"`
+	Version string    `json:"ver"`
+	Kind    string    `json:"kind"`
+	Type    string    `json:"client_type"`
 }
 
 // presence tells that a field was there and holds nothing of it.

@@ -283,6 +283,13 @@ func (l *Ledger) Findings() []Finding {
 	return out
 }
 
+// Of lists the findings of one evaluation, for those who look only once.
+func Of(snap *posture.Snapshot, results []check.Result, policy *check.Policy) []Finding {
+	l := NewLedger(snap.System, Rules{})
+	l.Apply(snap, results, policy)
+	return l.Findings()
+}
+
 // Passing lists the subjects that have passed once, so that a second look may
 // end their findings.
 func (l *Ledger) Passing() []check.Scope {

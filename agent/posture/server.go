@@ -88,6 +88,15 @@ type Failures struct {
 // FailureWindow is how far back authentication failures are counted.
 const FailureWindow = time.Minute
 
+// Clone is a copy that may be judged anew without touching the original, which
+// may have been published.
+func (s *Server) Clone() *Server {
+	c := *s
+	c.Doors = slices.Clone(s.Doors)
+	c.Sessions.List = slices.Clone(s.Sessions.List)
+	return &c
+}
+
 // Operator is a trusted operator of a server in operator mode.
 type Operator struct {
 	Key         string // public identity key

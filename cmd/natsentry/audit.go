@@ -20,6 +20,7 @@ type sweepFlags struct {
 	system          string
 	wait            time.Duration
 	loopbackExposed bool
+	policy          string
 	probe           agent.Probe
 }
 
@@ -30,6 +31,17 @@ func (f *sweepFlags) register(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.probe.MQTT, "probe-mqtt", false, "touch MQTT doors as well: an open one then creates its streams, if it has not yet")
 	cmd.Flags().IntVar(&f.probe.Parallel, "probe-parallel", 16, "`servers` that are touched at once")
 	cmd.Flags().BoolVar(&f.loopbackExposed, "loopback-exposed", false, "listeners on loopback count as reachable: something forwards to them")
+	cmd.Flags().StringVar(&f.policy, "policy", "", "policy `file`: the findings that are accepted, by whom, why and until when")
+}
+
+// judgeBy is the policy that the flags describe.
+func (f *sweepFlags) judgeBy() (check.Policy, error) {
+	policy := check.DefaultPolicy()
+	policy.LoopbackExposed = f.loopbackExposed
+	if f.policy == "" {
+		return policy, nil
+	}
+	return policy, loadPolicy(f.policy, &policy)
 }
 
 func (f *sweepFlags) config(t *target) (agent.Config, error) {
@@ -39,8 +51,10 @@ func (f *sweepFlags) config(t *target) (agent.Config, error) {
 	if f.probe.Parallel <= 0 {
 		return agent.Config{}, errors.New("--probe-parallel must be positive")
 	}
-	policy := check.DefaultPolicy()
-	policy.LoopbackExposed = f.loopbackExposed
+	policy, err := f.judgeBy()
+	if err != nil {
+		return agent.Config{}, err
+	}
 	return agent.Config{
 		System: cmp.Or(f.system, t.name, "nats"), Policy: policy, Probe: f.probe, Collect: collect.Config{Timeout: f.wait},
 	}, nil
@@ -70,7 +84,8 @@ for servers that are silent. It ends earlier when all have answered.`,
   natsentry audit --context prod-sys --fail-on warning
   natsentry audit --server nats://n1.example.net --creds sys.creds --strict
   natsentry audit --format json > report.json
-  natsentry audit --format markdown > ticket.md`,
+  natsentry audit --format markdown > ticket.md
+  natsentry audit --policy policy.yaml    # findings that somebody has accepted do not count`,
 		Args: cobra.NoArgs,
 	}
 	failOn := chooseFlag(cmd, "fail-on", "the mildest severity that makes the exit code 1", "critical", "warning", "info", "none")
@@ -124,7 +139,7 @@ func judge(r *finding.Report, failOn string, strict bool) error {
 			return err
 		}
 		for i := range r.Findings {
-			if r.Findings[i].Severity >= threshold {
+			if r.Findings[i].Severity >= threshold && r.Findings[i].Waived == nil {
 				return &verdict{code: exitFindings}
 			}
 		}

@@ -144,10 +144,10 @@ type changeLines struct {
 	err   error
 }
 
-func (c *changeLines) Swept(_ context.Context, _ *agent.State, transitions []finding.Finding) {
+func (c *changeLines) Judged(_ context.Context, _ *agent.State, transitions []finding.Entry) {
 	for i := range transitions {
 		if c.live && c.err == nil {
-			c.err = c.write(&transitions[i])
+			c.err = c.write(&transitions[i].Finding)
 		}
 	}
 }

@@ -65,9 +65,7 @@ The exit codes are those of audit; an address that gave no verdict makes it 2.`,
 		snap.Taken, snap.Took = began, time.Since(began)
 		policy := check.DefaultPolicy()
 		policy.LoopbackExposed = loopbackExposed
-		ledger := finding.NewLedger(snap.System)
-		ledger.Apply(snap, check.Evaluate(snap, policy))
-		report := finding.NewReport(snap, ledger.Findings())
+		report := finding.NewReport(snap, finding.Of(snap, check.Evaluate(snap, policy), &policy))
 		if err := p.printReport(report, format.value, verbose); err != nil {
 			return err
 		}

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
+	"os"
+	"os/signal"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -20,20 +23,32 @@ func (p *program) runCommand() *cobra.Command {
 	var (
 		sweep              sweepFlags
 		interval, sessions time.Duration
+		watch              time.Duration
 		prefix             string
+		keep               keepFlags
 	)
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Keep watch: sweep, publish findings, answer requests",
 		Long: `Runs the agent until it is interrupted. It sweeps the fleet,
 touches doors when they are first seen, when they changed and now and then,
-publishes each finding on audit.auth.finding.> as it opens and closes, announces each sweep
-on audit.auth.epoch, and answers requests as the micro service natsentry.
+publishes each finding on audit.auth.finding.> as it opens and closes, announces
+each sweep on audit.auth.epoch, and answers requests as the micro service
+natsentry. Between sweeps it polls every server once a second, and follows the
+servers' events: a reload, a restart, a stranger who comes.
+
+What it knows ends with it, unless it is kept: in a local file with --state, for
+one agent alone, or in JetStream with --store. With --store any number of agents
+may run on one system: one of them leads, and another one follows it within
+3 seconds. ` + "`natsentry setup`" + ` prints what --store needs.
 
 A connection that cannot be made at the start, or a user that may not ask the
-servers, is an error. A connection that is lost later is tried for ever.`,
+servers, is an error. A connection that is lost later is tried for ever. SIGHUP
+reads --policy again.`,
 		Example: `  natsentry run --context prod-sys
   natsentry run --server nats://n1.example.net --creds sys.creds --system prod --log-format json
+  natsentry run --context prod-sys --state /var/lib/natsentry/prod.json
+  natsentry run --context prod-sys --store                # keep transitions in JetStream
   nats --context prod-sys req audit.auth ''               # the last report
   nats --context prod-sys req audit.auth.scan ''          # sweep now
   nats --context prod-sys sub 'audit.auth.finding.>'      # live`,
@@ -42,15 +57,20 @@ servers, is an error. A connection that is lost later is tried for ever.`,
 	sweep.register(cmd)
 	cmd.Flags().DurationVar(&interval, "interval", agent.DefaultInterval, "time between two sweeps")
 	cmd.Flags().DurationVar(&sessions, "session-interval", agent.DefaultSessionInterval, "time between two looks at the sessions")
+	cmd.Flags().DurationVar(&watch, "watch-interval", agent.DefaultWatchInterval, "time between two polls of every server's VARZ; 0 for none")
 	cmd.Flags().DurationVar(&sweep.probe.Every, "probe-interval", 10*time.Minute, "time between two touches of a door of which nothing changed")
 	cmd.Flags().StringVar(&prefix, "prefix", service.DefaultPrefix, "`prefix` of the service's subjects")
+	keep.register(cmd)
 	logFormat := chooseFlag(cmd, "log-format", "how to log to standard error", "text", "json")
 	logLevel := chooseFlag(cmd, "log-level", "the mildest level that is logged", "info", "debug", "warn", "error")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
 		wrong := func(err error) error { return &usageError{cmd.CommandPath(), err} }
-		if interval <= 0 || sessions <= 0 || sweep.probe.Every <= 0 {
-			return wrong(errors.New("--interval, --session-interval and --probe-interval must be positive"))
+		if interval <= 0 || sessions <= 0 || sweep.probe.Every <= 0 || watch < 0 {
+			return wrong(errors.New("--interval, --session-interval, --watch-interval and --probe-interval must be positive"))
+		}
+		if err := keep.check(); err != nil {
+			return wrong(err)
 		}
 		if err := checkPrefix(prefix); err != nil {
 			return wrong(err)
@@ -63,7 +83,7 @@ servers, is an error. A connection that is lost later is tried for ever.`,
 		if err != nil {
 			return wrong(err)
 		}
-		cfg.Interval, cfg.SessionInterval = interval, sessions
+		cfg.Interval, cfg.SessionInterval, cfg.WatchInterval = interval, sessions, cmp.Or(watch, -1)
 		log, err := p.logger(logFormat.value, logLevel.value)
 		if err != nil {
 			return wrong(err)
@@ -75,19 +95,21 @@ servers, is an error. A connection that is lost later is tried for ever.`,
 		defer nc.Close()
 		log.Info("connected", slog.String("server", clean(nc.ConnectedServerName())),
 			slog.String("url", redactServers(nc.ConnectedUrl())), slog.String("system", cfg.System))
-		d := &daemon{nc: nc, cfg: cfg, prefix: prefix, log: log, sinks: []agent.Sink{transitionLog{log}}}
+		keeper, done, err := keep.open(ctx, p, nc, cfg.System, log)
+		if err != nil {
+			return err
+		}
+		defer done()
+		d := &daemon{nc: nc, cfg: cfg, prefix: prefix, log: log, keeper: keeper, sinks: []agent.Sink{transitionLog{log}}}
 		if err := d.start(); err != nil {
 			return err
 		}
 		defer d.stop()
-		if _, err := d.agent.Sweep(ctx, true); err != nil && ctx.Err() == nil {
-			// What the next sweep cannot do either is for the user to mend.
+		go d.followPolicy(ctx, &sweep)
+		if err := d.agent.Run(ctx); err != nil {
 			if errors.Is(err, collect.ErrNotSystemAccount) || errors.Is(err, collect.ErrNotPermitted) {
 				return t.sweepFailed(nc, err)
 			}
-			log.Error("first sweep failed; the next one follows", slog.Any("error", err))
-		}
-		if err := d.agent.Run(ctx); err != nil {
 			return t.scrub(err)
 		}
 		log.Info("stopped")
@@ -114,7 +136,8 @@ type daemon struct {
 	cfg    agent.Config
 	prefix string
 	log    *slog.Logger
-	sinks  []agent.Sink // told before the service is
+	keeper service.Keeper // nil: in memory
+	sinks  []agent.Sink   // told before the service is
 
 	agent   *agent.Agent
 	service *service.Service
@@ -122,12 +145,16 @@ type daemon struct {
 
 func (d *daemon) start() error {
 	svc, err := service.New(d.nc, service.Config{
-		Prefix: d.prefix, System: d.cfg.System, Version: semanticVersion(thisBuild().Version), Interval: d.cfg.Interval, Logger: d.log,
+		Prefix: d.prefix, System: d.cfg.System, Version: semanticVersion(thisBuild().Version), Interval: d.cfg.Interval, Keeper: d.keeper, Logger: d.log,
 	})
 	if err != nil {
 		return err
 	}
-	a, err := agent.New(d.nc, d.cfg, agent.WithLogger(d.log), agent.WithSink(sinks(append(d.sinks, svc))))
+	opts := []agent.Option{agent.WithLogger(d.log), agent.WithSink(sinks(append(d.sinks, svc)))}
+	if turns := svc.Turns(); turns != nil {
+		opts = append(opts, agent.WithTurns(turns))
+	}
+	a, err := agent.New(d.nc, d.cfg, opts...)
 	if err != nil {
 		return errors.Join(err, svc.Stop())
 	}
@@ -147,21 +174,43 @@ func (d *daemon) stop() {
 	}
 }
 
+// followPolicy reads the policy file again on SIGHUP. A file that cannot be
+// read leaves the policy as it is.
+func (d *daemon) followPolicy(ctx context.Context, f *sweepFlags) {
+	hup := make(chan os.Signal, 1)
+	notifyReload(hup)
+	defer signal.Stop(hup)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hup:
+			policy, err := f.judgeBy()
+			if err != nil {
+				d.log.Error("the policy stays as it was", slog.Any("error", err))
+				continue
+			}
+			d.agent.SetPolicy(ctx, policy)
+			d.log.Info("policy read again", slog.Int("waivers", len(policy.Waivers)))
+		}
+	}
+}
+
 // sinks tells several sinks of a sweep, one after the other.
 type sinks []agent.Sink
 
-func (s sinks) Swept(ctx context.Context, state *agent.State, transitions []finding.Finding) {
+func (s sinks) Judged(ctx context.Context, state *agent.State, transitions []finding.Entry) {
 	for _, sink := range s {
-		sink.Swept(ctx, state, transitions)
+		sink.Judged(ctx, state, transitions)
 	}
 }
 
 // transitionLog logs what changed: names and verdicts, never evidence.
 type transitionLog struct{ log *slog.Logger }
 
-func (t transitionLog) Swept(ctx context.Context, _ *agent.State, transitions []finding.Finding) {
+func (t transitionLog) Judged(ctx context.Context, _ *agent.State, transitions []finding.Entry) {
 	for i := range transitions {
-		f := &transitions[i]
+		f := &transitions[i].Finding
 		level := slog.LevelInfo
 		if f.Severity >= check.Warning && f.Action != finding.Resolved {
 			level = slog.LevelWarn

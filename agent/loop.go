@@ -1,0 +1,498 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/natsentry/natsentry/agent/check"
+	"github.com/natsentry/natsentry/agent/collect"
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+// Times of the loop.
+const (
+	sweepDelay   = 250 * time.Millisecond // gathers the events of one happening before a sweep answers them
+	lookTimeout  = time.Second            // of a look at servers
+	lookWait     = 50 * time.Millisecond  // how long a look's verdict waits for the touches that it causes
+	confirm      = time.Second            // after which what has passed once is looked at again
+	visitPause   = 25 * time.Millisecond  // between two judgements of clients that come
+	claimsPause  = time.Second            // between two rounds of touches for JWTs that were pushed
+	pursuitHolds = 100 * time.Millisecond // a pursuit is not begun anew before
+	churnPause   = 250 * time.Millisecond // between two looks at one server because it dropped a client
+	unfoundFor   = 30 * time.Second       // how long a server that a sweep did not find causes no other one
+)
+
+// maxLooks is how many looks may be under way at once: one at a server that
+// does not answer must not hold up the others.
+const maxLooks = 8
+
+// churnLooks is how many looks in a second clients that come and go may cause
+// in the whole fleet. Polls see the rest.
+const churnLooks = 50
+
+// When a server that may have reloaded is looked at, after the first time:
+// events come while it reloads, and its VARZ may still be the old one.
+var (
+	reloadSteps = []time.Duration{0, 5 * time.Millisecond, 25 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond}
+	churnSteps  = []time.Duration{0, 100 * time.Millisecond}
+	claimsSteps = []time.Duration{20 * time.Millisecond, 200 * time.Millisecond, time.Second}
+)
+
+// loop is one run of an agent. Its fields belong to one goroutine; sweeps,
+// looks and touches work beside it and send it what they bring.
+type loop struct {
+	*Agent
+	ctx  context.Context
+	snap *posture.Snapshot // nil before the first sweep
+
+	sweeping    bool
+	sweepAgain  bool // another sweep is wanted after the one under way
+	sessionsToo bool // with sessions
+	swept       chan sweepResult
+	base        *posture.Snapshot // that the sweep under way started from
+	replies     []chan scanned    // that wait for the sweep under way
+	nextReplies []chan scanned    // that wait for the one after it
+	ready       []chan scanned    // that wait for the verdict of the sweep that is done
+	soon        timer
+
+	looks    int             // that are under way
+	inSight  map[string]bool // servers that are being looked at
+	looked   chan lookResult
+	pursuits map[string]*pursuit // servers to look at, by id
+	look     timer
+	churned  budget
+
+	poll *time.Ticker
+
+	dirty    bool            // something is to be judged
+	full     bool            // it is a whole sweep
+	awaiting map[string]bool // servers whose touches the verdict waits for
+	settle   timer
+
+	reloads map[string]posture.Reload // requests that were heard, by server
+	loaded  map[string]time.Time      // when a server was seen to have loaded a configuration
+	unfound map[string]time.Time      // servers that no sweep found
+	visits  map[string][]posture.Session
+	visit   timer
+	claims  timer
+	claimed time.Time
+	slow    time.Duration // what the last judgement took
+}
+
+type sweepResult struct {
+	snap *posture.Snapshot
+	err  error
+}
+
+type lookResult struct {
+	look *collect.Look
+	ids  []string
+	err  error
+}
+
+// pursuit is a server that is looked at, once or several times.
+type pursuit struct {
+	began time.Time
+	steps []time.Duration // those that are left, since it began
+	until func(*posture.Server) bool
+	touch bool // its doors are touched as well
+}
+
+// Run sweeps at once, unless Sweep was called before, and then at every
+// interval until the context ends; then it returns nil. Between sweeps it polls
+// the servers, and looks at those that events speak of. It may be called once.
+//
+// It returns an error when the first sweep shows that there is nothing to be
+// learned over this connection, and when the connection is closed.
+func (a *Agent) Run(ctx context.Context) error {
+	defer close(a.ended)
+	defer a.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	connection := a.nc.StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.CLOSED)
+	defer a.nc.RemoveStatusListener(connection)
+	if err := a.collector.Listen(a.intake.put); err != nil {
+		return fmt.Errorf("agent: %w", err)
+	}
+	l := newLoop(ctx, a)
+	defer l.stopTimers()
+	tick := time.NewTicker(a.cfg.Interval)
+	defer tick.Stop()
+	if a.Leading() && a.State() == nil {
+		l.startSweep()
+	}
+	for {
+		if err := l.step(tick.C, connection); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+}
+
+func newLoop(ctx context.Context, a *Agent) *loop {
+	l := &loop{
+		Agent: a, ctx: ctx, snap: a.snapshot(),
+		swept: make(chan sweepResult, 1), looked: make(chan lookResult, maxLooks), inSight: map[string]bool{},
+		pursuits: map[string]*pursuit{}, awaiting: map[string]bool{}, reloads: map[string]posture.Reload{},
+		loaded: map[string]time.Time{}, unfound: map[string]time.Time{}, visits: map[string][]posture.Session{},
+		poll: time.NewTicker(max(a.cfg.WatchInterval, time.Millisecond)), churned: budget{each: time.Second, most: churnLooks},
+	}
+	if a.cfg.WatchInterval < 0 {
+		l.poll.Stop()
+	}
+	return l
+}
+
+// step waits for one thing and does what it calls for.
+func (l *loop) step(tick <-chan time.Time, connection <-chan nats.Status) error {
+	var touched <-chan struct{}
+	if l.toucher != nil {
+		touched = l.toucher.ready
+	}
+	select {
+	case <-l.ctx.Done():
+	case <-tick:
+		l.startSweep()
+	case <-l.soon.C():
+		l.soon.stop()
+		l.startSweep()
+	case r := <-l.swept:
+		return l.onSwept(r)
+	case <-l.intake.ready:
+		l.onNews(l.intake.take())
+	case <-l.look.C():
+		l.look.stop()
+		l.startLook()
+	case r := <-l.looked:
+		l.onLooked(r)
+	case <-l.poll.C:
+		l.onPoll()
+	case <-touched:
+		l.onTouched(l.toucher.takeEnded())
+	case <-l.visit.C():
+		l.visit.stop()
+		l.onVisits()
+	case <-l.claims.C():
+		l.claims.stop()
+		l.onClaims()
+	case <-l.settle.C():
+		l.verdict()
+	case reply := <-l.scans:
+		l.onScan(reply)
+	case p := <-l.policies:
+		l.policy = p
+		l.judgeNow()
+	case t := <-l.turns:
+		l.onTurn(t)
+	case status := <-connection:
+		return l.onConnection(status)
+	}
+	return nil
+}
+
+func (l *loop) stopTimers() {
+	l.poll.Stop()
+	for _, t := range []*timer{&l.soon, &l.look, &l.settle, &l.visit, &l.claims} {
+		t.stop()
+	}
+}
+
+func (l *loop) onConnection(status nats.Status) error {
+	switch status {
+	case nats.CONNECTED:
+		l.log.Info("connection is back; sweeping", slog.String("server", l.nc.ConnectedServerName()))
+		l.soon.in(0)
+	case nats.CLOSED:
+		return fmt.Errorf("agent: the connection was closed: %w", cmp.Or(l.nc.LastError(), nats.ErrConnectionClosed))
+	default:
+		l.log.Warn("connection lost; what is known is getting old", slog.Uint64("epoch", l.epoch()))
+	}
+	return nil
+}
+
+// onTurn begins or ends leading.
+func (l *loop) onTurn(t Turn) {
+	was := l.leading.Swap(t.Lead)
+	if !t.Lead {
+		if was {
+			l.log.Warn("another agent leads")
+		}
+		l.refuse(ErrNotLeading)
+		return
+	}
+	l.log.Info("leading", slog.Int("known", len(t.Book)))
+	l.ledger.Restore(t.Book)
+	if l.snap == nil || !was {
+		l.startSweep()
+		return
+	}
+	l.judgeNow()
+}
+
+// refuse answers all who wait for a sweep.
+func (l *loop) refuse(err error) {
+	for _, r := range slices.Concat(l.replies, l.nextReplies, l.ready) {
+		r <- scanned{err: err}
+	}
+	l.replies, l.nextReplies, l.ready = nil, nil, nil
+}
+
+func (l *loop) onScan(reply chan scanned) {
+	if !l.Leading() {
+		reply <- scanned{err: ErrNotLeading}
+		return
+	}
+	l.nextReplies = append(l.nextReplies, reply)
+	l.sessionsToo = true
+	l.startSweep()
+}
+
+// startSweep sweeps beside the loop, or after the sweep that is under way.
+func (l *loop) startSweep() {
+	switch {
+	case !l.Leading():
+		return
+	case l.sweeping:
+		l.sweepAgain = true
+		return
+	}
+	l.sweeping, l.sweepAgain, l.base = true, false, l.snap
+	l.replies, l.nextReplies = l.nextReplies, nil
+	opts := collect.Options{Sessions: l.sessionsDue(l.sessionsToo)}
+	l.sessionsToo = false
+	ctx, prev := l.ctx, l.snap
+	go func() {
+		snap, err := l.collector.Sweep(ctx, prev, opts)
+		l.swept <- sweepResult{snap, err}
+	}()
+}
+
+func (l *loop) onSwept(r sweepResult) error {
+	l.sweeping = false
+	// Those who wait for the sweep that comes next are not answered with this
+	// one: it may have begun before they asked.
+	defer func() {
+		if l.sweepAgain && l.ctx.Err() == nil {
+			l.startSweep()
+		}
+	}()
+	if r.err != nil {
+		for _, reply := range l.replies {
+			reply <- scanned{err: r.err}
+		}
+		l.replies = nil
+		switch {
+		case l.ctx.Err() != nil:
+		case l.snap == nil && (errors.Is(r.err, collect.ErrNotSystemAccount) || errors.Is(r.err, collect.ErrNotPermitted)):
+			return r.err // what the next sweep cannot do either is for the user to mend
+		default:
+			l.log.Error("sweep failed; the last state stands", slog.Any("error", r.err), slog.Uint64("epoch", l.epoch()))
+		}
+		return nil
+	}
+	if !l.Leading() {
+		return nil
+	}
+	l.ready = append(l.ready, l.replies...)
+	l.replies = nil
+	l.snap = l.merge(r.snap)
+	l.noteUnfound()
+	l.full = true
+	l.touch(l.snap.Servers, l.probeWait())
+	if l.toucher != nil {
+		l.toucher.forget(l.snap)
+	}
+	return nil
+}
+
+func (l *loop) probeWait() time.Duration {
+	if l.toucher == nil {
+		return 0
+	}
+	return l.toucher.cfg.Wait
+}
+
+// touch starts the touches that are due at servers that are not yet published,
+// and has all judged when they have ended, or after so long.
+func (l *loop) touch(servers []*posture.Server, wait time.Duration) {
+	l.dirty = true
+	if l.toucher != nil {
+		jobs := l.toucher.plan(servers, l.now())
+		for _, j := range jobs {
+			l.awaiting[j.server] = true
+		}
+		if len(jobs) > 0 {
+			l.toucher.start(l.ctx, jobs)
+		}
+	}
+	if len(l.awaiting) == 0 {
+		l.verdict()
+		return
+	}
+	l.settle.atMost(wait)
+}
+
+// onTouched takes what touches have found. The servers that the loop holds may
+// have been published; those that changed are replaced.
+func (l *loop) onTouched(ended map[string]bool) {
+	waited := len(l.awaiting) > 0
+	for id, more := range ended {
+		if !more {
+			delete(l.awaiting, id)
+		}
+	}
+	if l.snap == nil || !l.Leading() {
+		return
+	}
+	l.dirty = true
+	if waited && len(l.awaiting) == 0 {
+		l.verdict()
+		return
+	}
+	l.settle.atMost(max(lookWait, 4*l.slow)) // judging must not become all that is done
+}
+
+// verdict judges what has come, if anything has.
+func (l *loop) verdict() {
+	l.settle.stop()
+	if !l.dirty || l.snap == nil || !l.Leading() {
+		return
+	}
+	l.judgeNow()
+}
+
+// judgeNow judges the fleet as it is known.
+func (l *loop) judgeNow() {
+	if l.snap == nil || !l.Leading() {
+		return
+	}
+	clear(l.awaiting)
+	began := time.Now()
+	l.snap = l.finish()
+	state := l.judge(l.ctx, l.snap, l.full)
+	l.slow = time.Since(began)
+	l.dirty, l.full = false, false
+	for _, r := range l.ready {
+		r <- scanned{state: state}
+	}
+	l.ready = nil
+	l.lookAgain()
+}
+
+// lookAgain arranges the second look that what has passed once needs to end.
+func (l *loop) lookAgain() {
+	for _, scope := range l.ledger.Passing() {
+		if scope.Kind != check.KindServer {
+			l.soon.atMost(confirm)
+		} else if scope.ServerID != "" {
+			l.pursue(scope.ServerID, []time.Duration{confirm}, nil, scope.Door != posture.NoDoor)
+		}
+	}
+}
+
+// onPoll asks every server for its VARZ; what moved comes as an event.
+func (l *loop) onPoll() {
+	if l.Leading() && l.snap != nil && l.nc.IsConnected() {
+		l.collector.Poll(l.cfg.WatchInterval)
+	}
+}
+
+// pursue has a server looked at. A pursuit that began just now goes on as it is:
+// one reload is told by many events.
+func (l *loop) pursue(id string, steps []time.Duration, until func(*posture.Server) bool, touch bool) {
+	now := l.now()
+	if p := l.pursuits[id]; p != nil {
+		touch = p.touch || touch
+		p.touch = touch
+		if d := now.Sub(p.began); d >= 0 && d < pursuitHolds && len(p.steps) > 0 || len(p.steps) > len(steps) {
+			return
+		}
+	}
+	l.pursuits[id] = &pursuit{began: now, steps: steps, until: until, touch: touch}
+	l.schedule()
+}
+
+// schedule sets the timer to the next look that is due.
+func (l *loop) schedule() {
+	if l.looks >= maxLooks {
+		return
+	}
+	now := l.now()
+	for id, p := range l.pursuits {
+		if len(p.steps) > 0 && !l.inSight[id] {
+			l.look.atMost(max(p.began.Add(p.steps[0]).Sub(now), 0))
+		}
+	}
+}
+
+// startLook looks at the servers whose time has come, beside the loop.
+func (l *loop) startLook() {
+	if l.snap == nil || !l.Leading() {
+		return
+	}
+	var ids []string
+	here, now := byID(l.snap), l.now()
+	for id, p := range l.pursuits {
+		switch {
+		case here[id] == nil:
+			delete(l.pursuits, id) // it is no more
+			continue
+		case l.inSight[id] || len(p.steps) == 0 || p.began.Add(p.steps[0]).After(now):
+			continue
+		}
+		if p.touch && l.toucher != nil {
+			l.toucher.again(id)
+		}
+		p.steps = p.steps[1:]
+		l.inSight[id] = true
+		ids = append(ids, id)
+	}
+	if len(ids) > 0 {
+		l.looks++
+		ctx, prev := l.ctx, l.snap
+		go func() {
+			ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+			defer cancel()
+			look, err := l.collector.Look(ctx, prev, ids)
+			l.looked <- lookResult{look, ids, err}
+		}()
+	}
+	l.schedule()
+}
+
+func (l *loop) onLooked(r lookResult) {
+	l.looks--
+	touch := map[string]bool{}
+	for _, id := range r.ids {
+		delete(l.inSight, id)
+		if p := l.pursuits[id]; p != nil {
+			touch[id] = p.touch
+			if len(p.steps) == 0 {
+				delete(l.pursuits, id)
+			}
+		}
+	}
+	defer l.schedule()
+	if r.err != nil {
+		l.log.Warn("look failed; the next poll or sweep sees it", slog.Any("error", r.err))
+		return
+	}
+	if !l.Leading() || l.snap == nil {
+		return
+	}
+	if len(r.look.Silent) > 0 {
+		l.soon.atMost(0) // a sweep knows who is missing
+	}
+	if changed := l.mergeLook(r.look, touch); len(changed) > 0 {
+		l.touch(changed, lookWait)
+	}
+}

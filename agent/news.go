@@ -1,0 +1,152 @@
+package agent
+
+import (
+	"slices"
+	"time"
+
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+// onNews does what events call for.
+func (l *loop) onNews(n news) {
+	if !l.Leading() || l.snap == nil {
+		return
+	}
+	here := byID(l.snap)
+	for id, polled := range n.reloads {
+		seen, ok := l.loaded[id]
+		just := ok && l.now().Sub(seen).Abs() < churnPause // the events of a reload that is known
+		if s := here[id]; s != nil && (polled || !just) {
+			l.pursue(id, reloadSteps, loadedSince(s), false)
+		}
+	}
+	for id, at := range n.asked {
+		if s := here[id]; s != nil {
+			l.onReloadAsked(s, at)
+		}
+	}
+	for id := range n.churn {
+		if s := here[id]; s != nil {
+			l.onChurn(s)
+		}
+	}
+	for id, sessions := range n.visits {
+		if s := here[id]; s != nil {
+			l.onConnected(s, sessions)
+		}
+	}
+	for id := range n.lively {
+		if s := here[id]; s == nil || s.State != posture.Answering {
+			l.onAppeared(id)
+		}
+	}
+	if n.gone {
+		l.soon.atMost(sweepDelay)
+	}
+	if n.claims {
+		l.claims.atMost(max(0, claimsPause-l.now().Sub(l.claimed)))
+	}
+	if n.failed {
+		l.judgeNow()
+	}
+}
+
+// loadedSince ends a pursuit: there is nothing to wait for any more.
+func loadedSince(before *posture.Server) func(*posture.Server) bool {
+	loaded := before.ConfigLoaded
+	return func(s *posture.Server) bool { return !s.ConfigLoaded.Equal(loaded) }
+}
+
+// onReloadAsked follows a request to reload to its end: the server loads its
+// configuration, or has not after the policy's grace.
+func (l *loop) onReloadAsked(s *posture.Server, at time.Time) {
+	if seen, ok := l.loaded[s.ID]; ok && at.Sub(seen).Abs() < l.policy.ReloadGrace {
+		return // the request comes later than what it caused
+	}
+	l.reloads[s.ID] = posture.Reload{At: at, Loaded: s.ConfigLoaded}
+	steps := append(slices.Clone(reloadSteps), l.policy.ReloadGrace+100*time.Millisecond)
+	l.pursue(s.ID, steps, loadedSince(s), false)
+}
+
+// onChurn looks at a server that dropped a client, as it does in a reload.
+// Clients that leave by themselves look the same: so only now and then.
+func (l *loop) onChurn(s *posture.Server) {
+	if now := l.now(); now.Sub(s.Looked) >= churnPause && l.churned.spend(now) {
+		l.pursue(s.ID, churnSteps, loadedSince(s), false)
+	}
+}
+
+// onConnected takes clients that came into the global account. On a server
+// that asks nobody they are anonymous; on another one they may show that it
+// has stopped asking.
+func (l *loop) onConnected(s *posture.Server, sessions []posture.Session) {
+	suspect := false
+	for i := range sessions {
+		switch c := &sessions[i]; {
+		case s.AuthRequired == posture.No || posture.IsHiddenUser(c.User, c.Account):
+			if len(l.visits[s.ID]) < maxVisits {
+				l.visits[s.ID] = append(l.visits[s.ID], *c)
+			}
+		default:
+			suspect = true
+		}
+	}
+	if suspect {
+		l.onChurn(s)
+	}
+	if len(l.visits) > 0 {
+		l.visit.atMost(max(visitPause, 4*l.slow)) // judging must not become all that is done
+	}
+}
+
+// onVisits adds clients that came to the sessions of their servers.
+func (l *loop) onVisits() {
+	next := *l.snap
+	next.Servers = slices.Clone(l.snap.Servers)
+	for i, s := range next.Servers {
+		visits := l.visits[s.ID]
+		if len(visits) == 0 || !s.Heard.Has(posture.Varz) {
+			continue
+		}
+		s = s.Clone()
+		for _, v := range visits {
+			known := slices.ContainsFunc(s.Sessions.List, func(o posture.Session) bool { return o.CID == v.CID })
+			if known || len(s.Sessions.List) >= maxSessions {
+				continue
+			}
+			s.Sessions.List = append(s.Sessions.List, v)
+		}
+		s.Sessions.Total = max(s.Sessions.Total, len(s.Sessions.List))
+		posture.Judge(s)
+		next.Servers[i] = s
+	}
+	next.Taken = l.now()
+	l.snap = &next
+	clear(l.visits)
+	l.judgeNow()
+}
+
+// maxSessions bounds what events add to the sessions of one server.
+const maxSessions = 1024
+
+// onAppeared sweeps for a server that is heard and not known. One that a sweep
+// does not find either is somebody's invention.
+func (l *loop) onAppeared(id string) {
+	now := l.now()
+	if at, ok := l.unfound[id]; ok && now.Sub(at) < unfoundFor && !at.After(now) || len(l.unfound) >= maxServers {
+		return
+	}
+	l.unfound[id] = now
+	l.soon.atMost(0)
+}
+
+// onClaims touches the doors of servers in operator mode anew: a JWT that was
+// pushed may have opened or closed them.
+func (l *loop) onClaims() {
+	l.claimed = l.now()
+	for _, s := range l.snap.Servers {
+		if s.AuthMode == posture.AuthOperator && s.State == posture.Answering {
+			l.pursue(s.ID, claimsSteps, nil, true)
+		}
+	}
+}

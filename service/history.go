@@ -1,0 +1,75 @@
+package service
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/natsentry/natsentry/agent/finding"
+)
+
+// past is what has been told, for those who ask.
+type past struct {
+	mu      sync.Mutex
+	history *finding.History
+}
+
+func (p *past) add(f *finding.Finding) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.history.Add(f)
+}
+
+// remember implements teller.
+func (s *Service) remember(h *finding.History) {
+	s.past.mu.Lock()
+	defer s.past.mu.Unlock()
+	s.past.history = h
+}
+
+// History is a page of transitions, the latest first.
+type History struct {
+	head
+	Since       time.Time         `json:"since"` // nothing after this is left out
+	Transitions []finding.Finding `json:"transitions"`
+}
+
+func historyPage(v *view) page {
+	v.past.mu.Lock()
+	all, since := v.past.history.All(), v.past.history.Since()
+	v.past.mu.Unlock()
+	slices.Reverse(all)
+	all = slices.DeleteFunc(all, func(f finding.Finding) bool { return !v.showsPast(&f) })
+	p := &History{head: v.head(HistoryType), Since: since.UTC()}
+	from, to := v.cut(&p.Page, len(all))
+	p.Transitions = append([]finding.Finding{}, all[from:to]...)
+	return p
+}
+
+func (p *History) shrink() { shrinkFindings(p.Transitions) }
+
+// showsPast: servers that are no more are asked for by the names they had.
+func (v *view) showsPast(f *finding.Finding) bool {
+	at := f.At()
+	return v.shows(f) && !at.Before(v.since) && (v.until.IsZero() || !at.After(v.until)) &&
+		(v.Door == "" || f.Scope.Door.String() == v.Door)
+}
+
+// moment reads a time in the past: RFC 3339, or so long ago.
+func moment(text string, now time.Time) (time.Time, error) {
+	if t, err := time.Parse(time.RFC3339, text); err == nil {
+		return t, nil
+	}
+	days, isDays := strings.CutSuffix(text, "d")
+	if isDays {
+		if d, err := time.ParseDuration(days + "h"); err == nil && d >= 0 {
+			return now.Add(-24 * d), nil
+		}
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 {
+		return time.Time{}, refuse(400, "%.40q is no time: RFC 3339 is accepted, or how long ago, like 90m, 24h or 7d", text)
+	}
+	return now.Add(-d), nil
+}

@@ -1,0 +1,711 @@
+package service
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+
+	"github.com/natsentry/natsentry/agent"
+	"github.com/natsentry/natsentry/agent/finding"
+)
+
+// Names in the account that keeps.
+const (
+	StoreStream  = "NATSENTRY"    // the stream of transitions
+	StoreBucket  = "NATSENTRY"    // the bucket of the ledger and the lease
+	StorePrefix  = "audit.store"  // of the stream's subjects
+	StoreAPI     = "audit.js.api" // where the system account imports that account's JetStream API
+	storeSubject = StorePrefix + ".finding"
+)
+
+// JetStreamConfig is what a keeper in JetStream needs to know.
+type JetStreamConfig struct {
+	// Conn reaches the account that keeps: the connection into the system
+	// account, which imports it under APIPrefix, or one of its own.
+	Conn      *nats.Conn
+	APIPrefix string // StoreAPI, or "" for a connection into the account itself
+	System    string // the name of the fleet; required
+	Logger    *slog.Logger
+}
+
+// inJetStream keeps each transition in a stream, exactly once, and the ledger
+// in a bucket. Any number of agents of one system may use it: one of them,
+// which holds the lease, leads.
+//
+// A transition is kept in three steps, each of which can be repeated:
+//
+//  1. The bucket's record of the finding takes the new entry, as pending. It
+//     expects the revision that this agent knows: of two agents only one gets
+//     past it, and that one tells.
+//  2. The stream takes the transition on the finding's own subject. It expects
+//     the sequence of the last one there, which the record knows: whatever
+//     happens, no transition gets in twice.
+//  3. The record is no longer pending.
+//
+// Whoever leads next finishes what is pending.
+type inJetStream struct {
+	cfg   JetStreamConfig
+	log   *slog.Logger
+	t     teller
+	id    string
+	token string // the system, as a token of subjects and keys
+	turn  chan agent.Turn
+	step  func(string) // called before each step; for tests
+
+	// the election's own
+	js            jetstream.JetStream
+	kv            jetstream.KeyValue
+	stream        jetstream.Stream
+	leaseHeld     bool
+	leaseRevision uint64
+	seenRevision  uint64
+	seenAt        time.Time
+
+	conflicts chan struct{}
+	wake      chan struct{}
+
+	mu      sync.Mutex
+	term    uint64 // counts the turns; what belongs to an earlier one is void
+	leading bool
+	blind   bool // leading without a store
+	leaseAt time.Time
+	lanes   map[string]*lane // by fingerprint
+	waiting int
+	working int
+	trouble error
+	retryAt time.Time
+	backoff time.Duration
+}
+
+// lane is the way of one finding's transitions into the store, one after the
+// other.
+type lane struct {
+	stood    bool   // as it is kept
+	revision uint64 // of the record
+	last     uint64 // sequence of the last transition on the finding's subject
+	waiting  []*parcel
+	working  bool
+}
+
+// parcel is a transition on its way.
+type parcel struct {
+	entry finding.Entry
+	at    time.Time
+	told  bool
+	step  int    // how many steps are done
+	seq   uint64 // where the stream has it
+}
+
+// record is what the bucket holds of one finding.
+type record struct {
+	Entry   finding.Entry `json:"entry"`
+	Last    uint64        `json:"last"`    // the sequence that step 2 expects
+	Pending bool          `json:"pending"` // step 2 has not been seen to succeed
+	Writer  string        `json:"writer"`  // the agent that wrote it
+}
+
+// Bounds of what waits for the store.
+const (
+	maxWaiting = 10_000 // transitions; beyond that each finding keeps two at most
+	maxWorking = 64     // findings that are kept at the same time
+	longestTry = 2 * time.Second
+)
+
+// ErrNoStore means that the stream or the bucket is missing.
+var ErrNoStore = errors.New("the store is not set up: `natsentry setup` prints what it takes")
+
+// InJetStream is the keeper of any number of agents of one system. It returns
+// [ErrNoStore] when the account has no such stream or bucket. A store that
+// cannot be reached is no error: it is waited for.
+func InJetStream(ctx context.Context, cfg JetStreamConfig) (Keeper, error) {
+	k, err := newInJetStream(cfg)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
+	defer cancel()
+	if err := k.open(ctx); errors.Is(err, ErrNoStore) {
+		return nil, err
+	} else if err != nil {
+		k.log.Warn("the store cannot be reached yet", slog.Any("error", err))
+	}
+	return k, nil
+}
+
+func newInJetStream(cfg JetStreamConfig) (*inJetStream, error) {
+	if cfg.System == "" {
+		return nil, errors.New("service: a system name is required")
+	}
+	k := &inJetStream{
+		cfg: cfg, log: cfg.Logger, id: nuid.Next(), token: token(cfg.System), turn: make(chan agent.Turn), step: func(string) {},
+		conflicts: make(chan struct{}, 1), wake: make(chan struct{}, 1), lanes: map[string]*lane{},
+	}
+	if k.log == nil {
+		k.log = slog.New(slog.DiscardHandler)
+	}
+	var err error
+	if cfg.APIPrefix != "" {
+		k.js, err = jetstream.NewWithAPIPrefix(cfg.Conn, cfg.APIPrefix)
+	} else {
+		k.js, err = jetstream.New(cfg.Conn)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("service: store: %w", err)
+	}
+	return k, nil
+}
+
+// open finds the stream and the bucket, once.
+func (k *inJetStream) open(ctx context.Context) error {
+	if k.kv != nil && k.stream != nil {
+		return nil
+	}
+	kv, err := k.js.KeyValue(ctx, StoreBucket)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		return fmt.Errorf("no bucket %s: %w", StoreBucket, ErrNoStore)
+	} else if err != nil {
+		return fmt.Errorf("bucket %s: %w", StoreBucket, err)
+	}
+	stream, err := k.js.Stream(ctx, StoreStream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("no stream %s: %w", StoreStream, ErrNoStore)
+	} else if err != nil {
+		return fmt.Errorf("stream %s: %w", StoreStream, err)
+	}
+	k.kv, k.stream = kv, stream
+	return nil
+}
+
+func (k *inJetStream) bind(t teller) { k.t = t }
+
+func (k *inJetStream) turns() <-chan agent.Turn { return k.turn }
+
+func (*inJetStream) close() error { return nil }
+
+func (k *inJetStream) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	// The lanes go on until the election has let them drain.
+	working, stop := context.WithCancel(context.WithoutCancel(ctx))
+	wg.Go(func() { k.pump(working) })
+	k.elect(ctx)
+	stop()
+	wg.Wait()
+}
+
+// gain begins to lead: with what is kept, and with what was not finished.
+func (k *inJetStream) gain(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*storeTime)
+	defer cancel()
+	records, err := k.load(ctx)
+	if err != nil {
+		return err
+	}
+	h, err := k.loadHistory(ctx)
+	if err != nil {
+		return err
+	}
+	lanes := make(map[string]*lane, len(records))
+	entries := make([]finding.Entry, 0, len(records))
+	now, waiting := time.Now(), 0
+	for _, r := range records {
+		l := &lane{stood: r.Entry.Stands(), revision: r.revision, last: r.Last}
+		if r.Pending {
+			l.waiting = []*parcel{{entry: r.Entry, at: now, step: 1}}
+			waiting++
+		}
+		lanes[r.Entry.Finding.Fingerprint] = l
+		entries = append(entries, r.Entry)
+	}
+	k.mu.Lock()
+	k.term++
+	k.leading, k.blind, k.lanes, k.waiting = true, false, lanes, waiting
+	k.mu.Unlock()
+	k.log.Info("this agent leads", slog.Int("kept", len(entries)), slog.Int("unfinished", waiting))
+	k.t.remember(h)
+	k.t.lead(true)
+	k.send(ctx, agent.Turn{Lead: true, Book: entries})
+	k.wakeUp()
+	return nil
+}
+
+// leadBlind leads although the store cannot be reached: an auditor that waits
+// for it would say nothing. What it tells may have been told before.
+func (k *inJetStream) leadBlind() {
+	k.mu.Lock()
+	k.term++
+	k.leading, k.blind = true, true
+	k.mu.Unlock()
+	k.log.Error("the store cannot be reached: leading without it; what was told before is told again, and kept when the store is back")
+	k.t.lead(true)
+	k.send(context.Background(), agent.Turn{Lead: true})
+}
+
+func (k *inJetStream) lose() {
+	k.mu.Lock()
+	was := k.leading
+	k.term++
+	k.leading, k.blind, k.lanes, k.waiting = false, false, map[string]*lane{}, 0
+	k.mu.Unlock()
+	if was {
+		k.t.lead(false)
+		k.send(context.Background(), agent.Turn{})
+	}
+}
+
+// send gives the agent its turn. An agent that has ended takes none.
+func (k *inJetStream) send(ctx context.Context, t agent.Turn) {
+	ctx, cancel := context.WithTimeout(ctx, 10*storeTime)
+	defer cancel()
+	select {
+	case k.turn <- t:
+	case <-ctx.Done():
+	}
+}
+
+func (k *inJetStream) isLeading() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.leading
+}
+
+func (k *inJetStream) isBlind() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.blind
+}
+
+func (k *inJetStream) take(entries []finding.Entry) {
+	k.mu.Lock()
+	if !k.leading {
+		k.mu.Unlock()
+		return // its turn has ended meanwhile; who leads now sees it too
+	}
+	if k.blind {
+		k.mu.Unlock()
+		for i := range entries {
+			k.t.tell(&entries[i])
+		}
+		return
+	}
+	now := time.Now()
+	for i := range entries {
+		fp := entries[i].Finding.Fingerprint
+		l := k.lanes[fp]
+		if l == nil {
+			l = &lane{}
+			k.lanes[fp] = l
+		}
+		l.waiting = append(l.waiting, &parcel{entry: entries[i], at: now})
+		k.waiting++
+	}
+	if k.waiting > maxWaiting {
+		k.collapse()
+	}
+	late := k.untold()
+	k.mu.Unlock()
+	for i := range late {
+		k.t.tell(&late[i])
+	}
+	k.wakeUp()
+}
+
+// collapse leaves of each finding what is needed to come to the same end. A
+// transition of which a part is kept already stays.
+func (k *inJetStream) collapse() {
+	k.waiting = 0
+	for _, l := range k.lanes {
+		done := 0
+		stood := l.stood
+		for done < len(l.waiting) && (done == 0 && l.working || l.waiting[done].step > 0) {
+			stood = l.waiting[done].entry.Stands()
+			done++
+		}
+		entries := make([]finding.Entry, 0, len(l.waiting)-done)
+		parcels := map[string]*parcel{}
+		for _, p := range l.waiting[done:] {
+			entries = append(entries, p.entry)
+			parcels[p.entry.Finding.ID] = p
+		}
+		l.waiting = l.waiting[:done:done]
+		for _, e := range finding.Collapse(stood, entries) {
+			l.waiting = append(l.waiting, parcels[e.Finding.ID])
+		}
+		k.waiting += len(l.waiting)
+	}
+}
+
+// untold lists, while the store is in trouble, what waits and has not been
+// told: an alarm does not wait for the record of it.
+func (k *inJetStream) untold() []finding.Entry {
+	if k.trouble == nil {
+		return nil
+	}
+	var out []finding.Entry
+	for _, l := range k.lanes {
+		for _, p := range l.waiting {
+			if !p.told {
+				p.told = true
+				out = append(out, p.entry)
+			}
+		}
+	}
+	return out
+}
+
+func (k *inJetStream) wakeUp() {
+	select {
+	case k.wake <- struct{}{}:
+	default: // it will wake up anyway
+	}
+}
+
+// pump keeps what waits.
+func (k *inJetStream) pump(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	retry := time.NewTicker(leaseBeat / 2)
+	defer retry.Stop()
+	for {
+		select {
+		case <-k.wake:
+		case <-retry.C:
+		case <-ctx.Done():
+			return
+		}
+		k.mu.Lock()
+		for fp, l := range k.lanes {
+			most := maxWorking
+			if k.trouble != nil {
+				most = 1 // one tries, for all
+			}
+			if k.working >= most || k.blind || k.trouble != nil && time.Now().Before(k.retryAt) {
+				break
+			}
+			if l.working || len(l.waiting) == 0 {
+				continue
+			}
+			l.working = true
+			k.working++
+			term := k.term
+			wg.Go(func() { k.work(ctx, term, fp, l) })
+		}
+		k.mu.Unlock()
+	}
+}
+
+// work keeps the transitions of one lane.
+func (k *inJetStream) work(ctx context.Context, term uint64, fp string, l *lane) {
+	defer func() {
+		k.mu.Lock()
+		l.working = false
+		k.working--
+		more := k.waiting > 0
+		k.mu.Unlock()
+		if more {
+			k.wakeUp()
+		}
+	}()
+	for {
+		k.mu.Lock()
+		if k.term != term || len(l.waiting) == 0 || ctx.Err() != nil {
+			k.mu.Unlock()
+			return
+		}
+		p := l.waiting[0]
+		expired := time.Since(k.leaseAt) > leaseTime && k.trouble == nil
+		k.mu.Unlock()
+		if expired {
+			return // it may be another's turn by now; the next beat tells
+		}
+		if err := k.keep(ctx, term, fp, l, p); err != nil {
+			if mismatch(err) {
+				k.conflict(term)
+			} else if ctx.Err() == nil {
+				k.unreachable(err)
+			}
+			return
+		}
+		k.reached()
+		k.mu.Lock()
+		if k.term == term {
+			l.waiting = l.waiting[1:]
+			l.stood = p.entry.Stands()
+			k.waiting--
+		}
+		k.mu.Unlock()
+	}
+}
+
+// keep takes a transition through the steps that are left.
+func (k *inJetStream) keep(ctx context.Context, term uint64, fp string, l *lane, p *parcel) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*storeTime)
+	defer cancel()
+	key := k.token + ".finding." + fp
+	rec := record{Entry: p.entry, Last: l.last, Pending: true, Writer: k.id}
+	if p.step == 0 {
+		k.step("record")
+		rev, err := k.put(ctx, key, &rec, l.revision)
+		if err != nil {
+			return err
+		}
+		l.revision, p.step = rev, 1
+	}
+	k.mu.Lock()
+	told, current := p.told, k.term == term
+	p.told = true
+	k.mu.Unlock()
+	if !told && current {
+		k.step("tell")
+		k.t.tell(&p.entry)
+	}
+	if p.step == 1 {
+		k.step("stream")
+		seq, err := k.append(ctx, &p.entry.Finding, l.last)
+		if err != nil {
+			return err
+		}
+		p.seq, p.step = seq, 2
+	}
+	k.step("settle")
+	rec.Last, rec.Pending = p.seq, false
+	rev, err := k.put(ctx, key, &rec, l.revision)
+	if err != nil {
+		return err
+	}
+	l.revision, l.last = rev, p.seq
+	k.step("kept")
+	return nil
+}
+
+// put writes a record, if nobody else has since the revision.
+func (k *inJetStream) put(ctx context.Context, key string, rec *record, revision uint64) (uint64, error) {
+	text, err := json.Marshal(rec)
+	if err != nil {
+		return 0, fmt.Errorf("write a record: %w", err)
+	}
+	rev, err := k.kv.Update(ctx, key, text, revision)
+	if err == nil || !mismatch(err) {
+		return rev, err
+	}
+	// It may have been this agent, and the answer was lost.
+	e, gerr := k.kv.Get(ctx, key)
+	switch {
+	case errors.Is(gerr, jetstream.ErrKeyNotFound):
+		return 0, err
+	case gerr != nil:
+		return 0, gerr
+	}
+	var there record
+	if json.Unmarshal(e.Value(), &there) == nil && there.Writer == k.id && there.Pending == rec.Pending && there.Entry.Finding.ID == rec.Entry.Finding.ID {
+		return e.Revision(), nil
+	}
+	return 0, err
+}
+
+// append adds a transition to the stream, unless it is there.
+func (k *inJetStream) append(ctx context.Context, f *finding.Finding, last uint64) (uint64, error) {
+	text, err := json.Marshal(f)
+	if err != nil {
+		return 0, fmt.Errorf("write a finding: %w", err)
+	}
+	msg := &nats.Msg{Subject: k.subject(f), Data: text}
+	for tries := 0; ; tries++ {
+		ack, err := k.js.PublishMsg(ctx, msg, jetstream.WithMsgID(f.ID), jetstream.WithExpectLastSequencePerSubject(last))
+		if err == nil {
+			return ack.Sequence, nil
+		}
+		if !mismatch(err) || tries == 3 {
+			return 0, err
+		}
+		// Something else is there: this very transition, whose answer was lost,
+		// or nothing any more, because streams forget.
+		there, gerr := k.stream.GetLastMsgForSubject(ctx, msg.Subject)
+		switch {
+		case errors.Is(gerr, jetstream.ErrMsgNotFound):
+			last = 0
+		case gerr != nil:
+			return 0, gerr
+		case there.Header.Get(nats.MsgIdHdr) == f.ID:
+			return there.Sequence, nil
+		default:
+			last = there.Sequence
+		}
+	}
+}
+
+// subject is where the transitions of one finding stand in the stream. It is
+// the same for all of them: what becomes of it stands in the message.
+func (k *inJetStream) subject(f *finding.Finding) string {
+	return storeSubject + "." + k.token + "." + token(f.Check) + "." + token(f.Scope.Cluster) + "." + token(f.Scope.Server) + "." + f.Fingerprint
+}
+
+// kept is a record with its revision.
+type kept struct {
+	record
+	revision uint64
+}
+
+// load reads all records of the system. Keys cannot be watched over an import,
+// so the bucket is read as the stream that it is.
+func (k *inJetStream) load(ctx context.Context) ([]kept, error) {
+	var out []kept
+	err := k.read(ctx, "KV_"+StoreBucket, jetstream.ConsumerConfig{
+		DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, FilterSubject: "$KV." + StoreBucket + "." + k.token + ".finding.>",
+	}, func(m jetstream.Msg, seq uint64) error {
+		if m.Headers().Get("KV-Operation") != "" {
+			return nil // deleted
+		}
+		r := kept{revision: seq}
+		if err := json.Unmarshal(m.Data(), &r.record); err != nil || r.Entry.Finding.Fingerprint == "" {
+			return fmt.Errorf("%s in bucket %s is not a record of natsentry's", m.Subject(), StoreBucket)
+		}
+		out = append(out, r)
+		return nil
+	})
+	return out, err
+}
+
+// loadHistory reads the latest transitions of the system.
+func (k *inJetStream) loadHistory(ctx context.Context) (*finding.History, error) {
+	info, err := k.stream.Info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cfg := jetstream.ConsumerConfig{FilterSubject: storeSubject + "." + k.token + ".>"}
+	if from := info.State.LastSeq - min(info.State.LastSeq, historyLimit) + 1; from > info.State.FirstSeq {
+		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, from
+	}
+	h := finding.NewHistory(historyLimit, info.State.FirstTime)
+	first := true
+	err = k.read(ctx, StoreStream, cfg, func(m jetstream.Msg, _ uint64) error {
+		var f finding.Finding
+		if err := json.Unmarshal(m.Data(), &f); err != nil {
+			return nil // not ours; the stream is the user's, too
+		}
+		if first && cfg.OptStartSeq > 0 {
+			h = finding.NewHistory(historyLimit, f.At())
+		}
+		first = false
+		h.Add(&f)
+		return nil
+	})
+	return h, err
+}
+
+// read gives each message that a consumer of a stream would get now to take.
+func (k *inJetStream) read(ctx context.Context, stream string, cfg jetstream.ConsumerConfig, take func(m jetstream.Msg, seq uint64) error) error {
+	const batch = 256
+	cfg.AckPolicy, cfg.MemoryStorage, cfg.InactiveThreshold = jetstream.AckNonePolicy, true, 30*time.Second
+	consumer, err := k.js.CreateConsumer(ctx, stream, cfg)
+	if err != nil {
+		return fmt.Errorf("read stream %s: %w", stream, err)
+	}
+	defer func() { _ = k.js.DeleteConsumer(ctx, stream, consumer.CachedInfo().Name) }() // it ends by itself as well
+	for left := consumer.CachedInfo().NumPending; left > 0; {
+		got, err := consumer.Fetch(int(min(left, batch)), jetstream.FetchContext(ctx))
+		if err != nil {
+			return fmt.Errorf("read stream %s: %w", stream, err)
+		}
+		for m := range got.Messages() {
+			meta, err := m.Metadata()
+			if err != nil {
+				return fmt.Errorf("read stream %s: %w", stream, err)
+			}
+			if err := take(m, meta.Sequence.Stream); err != nil {
+				return err
+			}
+			left = meta.NumPending
+		}
+		if err := got.Error(); err != nil {
+			return fmt.Errorf("read stream %s: %w", stream, err)
+		}
+	}
+	return nil
+}
+
+// conflict means that another agent has written what this one has not read.
+func (k *inJetStream) conflict(term uint64) {
+	k.mu.Lock()
+	current := k.term == term
+	k.mu.Unlock()
+	if !current {
+		return
+	}
+	select {
+	case k.conflicts <- struct{}{}:
+	default: // it is known
+	}
+}
+
+// unreachable notes that the store does not answer, and has told what waits
+// for it.
+func (k *inJetStream) unreachable(err error) {
+	k.mu.Lock()
+	first := k.trouble == nil
+	k.trouble = err
+	k.backoff = min(max(2*k.backoff, leaseBeat/2), longestTry)
+	k.retryAt = time.Now().Add(k.backoff)
+	late := k.untold()
+	k.mu.Unlock()
+	if first {
+		k.log.Error("the store cannot be reached; transitions wait", slog.Any("error", err))
+	}
+	for i := range late {
+		k.t.tell(&late[i])
+	}
+}
+
+func (k *inJetStream) reached() {
+	k.mu.Lock()
+	was := k.trouble
+	k.trouble, k.backoff = nil, 0
+	waiting := k.waiting
+	k.mu.Unlock()
+	if was != nil {
+		k.log.Info("the store is back", slog.Int("waiting", waiting))
+		k.wakeUp()
+	}
+}
+
+// drain waits until nothing waits, or the context ends.
+func (k *inJetStream) drain(ctx context.Context) {
+	for {
+		k.mu.Lock()
+		left, stuck := k.waiting, k.trouble != nil || !k.leading || k.blind
+		k.mu.Unlock()
+		if left == 0 || stuck {
+			return
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (k *inJetStream) state() KeeperState {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s := KeeperState{Kind: "jetstream", Reachable: k.trouble == nil, Waiting: k.waiting}
+	if k.trouble != nil {
+		s.Trouble = k.trouble.Error()
+	}
+	var since time.Time
+	for _, l := range k.lanes {
+		if len(l.waiting) > 0 && (since.IsZero() || l.waiting[0].at.Before(since)) {
+			since = l.waiting[0].at
+		}
+	}
+	s.Since = cmp.Or(since.UTC(), time.Time{})
+	return s
+}
