@@ -288,7 +288,7 @@ func TestPermissionsGrantNoMore(t *testing.T) {
 		"$SYS.REQ.SERVER.PING.PROFILEZ", "$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.CLAIMS.DELETE", "$SYS.REQ.ACCOUNT.A.CLAIMS.UPDATE",
 		"$SYS.REQ.ACCOUNT.A.CLAIMS.LOOKUP", "$SYS.REQ.CLAIMS.LIST", "$JS.API.INFO", "app", "_INBOX.x", "audit.auth", micro.APIPrefix + ".PING",
 	}
-	subscribe := []string{">", "$SYS.>", "_INBOX.>", "$SYS.ACCOUNT.*.CONNECT", "$SYS.REQ.SERVER.*.VARZ"}
+	subscribe := []string{">", "$SYS.>", "_INBOX.>", "$SYS.ACCOUNT.>", "$SYS.REQ.SERVER.*.VARZ"}
 	for _, subject := range publish {
 		if err := nc.Publish(subject, nil); err != nil {
 			t.Fatal(err)
