@@ -26,6 +26,7 @@ const (
 	claimsPause  = time.Second            // between two rounds of touches for JWTs that were pushed
 	pursuitHolds = 100 * time.Millisecond // a pursuit is not begun anew before
 	churnPause   = 250 * time.Millisecond // between two looks at one server because it dropped a client
+	placePause   = 250 * time.Millisecond // until the address of a new server is looked for again
 	unfoundFor   = 30 * time.Second       // how long a server that a sweep did not find causes no other one
 )
 
@@ -42,7 +43,7 @@ const churnLooks = 50
 var (
 	reloadSteps = []time.Duration{0, 5 * time.Millisecond, 25 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond}
 	churnSteps  = []time.Duration{0, 100 * time.Millisecond}
-	claimsSteps = []time.Duration{20 * time.Millisecond, 200 * time.Millisecond, time.Second}
+	claimsSteps = []time.Duration{10 * time.Millisecond, 50 * time.Millisecond, 200 * time.Millisecond, time.Second}
 )
 
 // loop is one run of an agent. Its fields belong to one goroutine; sweeps,
@@ -306,6 +307,9 @@ func (l *loop) onSwept(r sweepResult) error {
 	l.replies = nil
 	l.snap = l.merge(r.snap)
 	l.noteUnfound()
+	if l.collector.Unplaced() {
+		l.soon.atMost(placePause)
+	}
 	l.full = true
 	l.touch(l.snap.Servers, l.probeWait())
 	if l.toucher != nil {

@@ -191,8 +191,11 @@ func (t *toucher) start(ctx context.Context, jobs []job) <-chan struct{} {
 			wg.Go(func() {
 				defer func() { <-t.slots }()
 				defer t.release(j.server)
-				for _, d := range j.targets {
+				for i, d := range j.targets {
 					t.touch(ctx, d)
+					if i < len(j.targets)-1 {
+						t.tell(j.server) // of the last one its release tells
+					}
 				}
 			})
 		}
@@ -249,7 +252,6 @@ func (t *toucher) touch(ctx context.Context, d due) {
 	t.mu.Lock()
 	t.records[d.key] = record{of: d.of, touch: out, due: out.At.Add(t.jittered(d.key))}
 	t.mu.Unlock()
-	t.tell(d.key.server)
 }
 
 // jittered spreads the touches of a fleet over time, each door at its own

@@ -32,9 +32,11 @@ type JetStreamConfig struct {
 	// Conn reaches the account that keeps: the connection into the system
 	// account, which imports it under APIPrefix, or one of its own.
 	Conn      *nats.Conn
-	APIPrefix string // StoreAPI, or "" for a connection into the account itself
-	System    string // the name of the fleet; required
+	APIPrefix string        // StoreAPI, or "" for a connection into the account itself
+	System    string        // the name of the fleet; required
+	Lease     time.Duration // default: DefaultLease; the same for all agents of a system
 	Logger    *slog.Logger
+	Step      func(name string) // is called before each step of keeping a transition: for tests that crash there
 }
 
 // inJetStream keeps each transition in a stream, exactly once, and the ledger
@@ -59,7 +61,6 @@ type inJetStream struct {
 	id    string
 	token string // the system, as a token of subjects and keys
 	turn  chan agent.Turn
-	step  func(string) // called before each step; for tests
 
 	// the election's own
 	js            jetstream.JetStream
@@ -115,9 +116,10 @@ type record struct {
 
 // Bounds of what waits for the store.
 const (
-	maxWaiting = 10_000 // transitions; beyond that each finding keeps two at most
-	maxWorking = 64     // findings that are kept at the same time
-	longestTry = 2 * time.Second
+	maxWaiting  = 10_000                 // transitions; beyond that each finding keeps two at most
+	maxWorking  = 64                     // findings that are kept at the same time
+	shortestTry = 200 * time.Millisecond // between two tries of a store that cannot be reached
+	longestTry  = 2 * time.Second
 )
 
 // ErrNoStore means that the stream or the bucket is missing.
@@ -146,11 +148,15 @@ func newInJetStream(cfg JetStreamConfig) (*inJetStream, error) {
 		return nil, errors.New("service: a system name is required")
 	}
 	k := &inJetStream{
-		cfg: cfg, log: cfg.Logger, id: nuid.Next(), token: token(cfg.System), turn: make(chan agent.Turn), step: func(string) {},
+		cfg: cfg, log: cfg.Logger, id: nuid.Next(), token: token(cfg.System), turn: make(chan agent.Turn),
 		conflicts: make(chan struct{}, 1), wake: make(chan struct{}, 1), lanes: map[string]*lane{},
 	}
 	if k.log == nil {
 		k.log = slog.New(slog.DiscardHandler)
+	}
+	k.cfg.Lease = cmp.Or(k.cfg.Lease, DefaultLease)
+	if k.cfg.Step == nil {
+		k.cfg.Step = func(string) {}
 	}
 	var err error
 	if cfg.APIPrefix != "" {
@@ -372,7 +378,7 @@ func (k *inJetStream) wakeUp() {
 func (k *inJetStream) pump(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	retry := time.NewTicker(leaseBeat / 2)
+	retry := time.NewTicker(shortestTry)
 	defer retry.Stop()
 	for {
 		select {
@@ -421,7 +427,7 @@ func (k *inJetStream) work(ctx context.Context, term uint64, fp string, l *lane)
 			return
 		}
 		p := l.waiting[0]
-		expired := time.Since(k.leaseAt) > leaseTime && k.trouble == nil
+		expired := time.Since(k.leaseAt) > k.cfg.Lease && k.trouble == nil
 		k.mu.Unlock()
 		if expired {
 			return // it may be another's turn by now; the next beat tells
@@ -452,7 +458,7 @@ func (k *inJetStream) keep(ctx context.Context, term uint64, fp string, l *lane,
 	key := k.token + ".finding." + fp
 	rec := record{Entry: p.entry, Last: l.last, Pending: true, Writer: k.id}
 	if p.step == 0 {
-		k.step("record")
+		k.cfg.Step("record")
 		rev, err := k.put(ctx, key, &rec, l.revision)
 		if err != nil {
 			return err
@@ -464,25 +470,25 @@ func (k *inJetStream) keep(ctx context.Context, term uint64, fp string, l *lane,
 	p.told = true
 	k.mu.Unlock()
 	if !told && current {
-		k.step("tell")
+		k.cfg.Step("tell")
 		k.t.tell(&p.entry)
 	}
 	if p.step == 1 {
-		k.step("stream")
+		k.cfg.Step("stream")
 		seq, err := k.append(ctx, &p.entry.Finding, l.last)
 		if err != nil {
 			return err
 		}
 		p.seq, p.step = seq, 2
 	}
-	k.step("settle")
+	k.cfg.Step("settle")
 	rec.Last, rec.Pending = p.seq, false
 	rev, err := k.put(ctx, key, &rec, l.revision)
 	if err != nil {
 		return err
 	}
 	l.revision, l.last = rev, p.seq
-	k.step("kept")
+	k.cfg.Step("kept")
 	return nil
 }
 
@@ -652,7 +658,7 @@ func (k *inJetStream) unreachable(err error) {
 	k.mu.Lock()
 	first := k.trouble == nil
 	k.trouble = err
-	k.backoff = min(max(2*k.backoff, leaseBeat/2), longestTry)
+	k.backoff = min(max(2*k.backoff, shortestTry), longestTry)
 	k.retryAt = time.Now().Add(k.backoff)
 	late := k.untold()
 	k.mu.Unlock()

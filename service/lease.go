@@ -10,11 +10,12 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Times of the lease. A leader that ends without a goodbye is followed within
-// leaseTime and a beat.
+// DefaultLease is how long an agent leads without a sign of life. The lease is
+// renewed four times in that time, and a leader that ends without a goodbye is
+// followed soon after it.
+const DefaultLease = 1600 * time.Millisecond
+
 const (
-	leaseBeat = 400 * time.Millisecond
-	leaseTime = 1500 * time.Millisecond
 	// blindAfter is how long an agent that starts waits for a store that cannot
 	// be reached, before it leads without one.
 	blindAfter = 5 * time.Second
@@ -30,7 +31,7 @@ type lease struct {
 
 // elect takes part in the election until the context ends.
 func (k *inJetStream) elect(ctx context.Context) {
-	beat := time.NewTicker(leaseBeat)
+	beat := time.NewTicker(k.cfg.Lease / 4)
 	defer beat.Stop()
 	began := time.Now()
 	for {
@@ -129,7 +130,7 @@ func (k *inJetStream) acquire(ctx context.Context) error {
 			k.lose()
 		}
 		return nil
-	case time.Since(k.seenAt) < leaseTime:
+	case time.Since(k.seenAt) < k.cfg.Lease:
 		return nil
 	default:
 		rev, err = k.kv.Update(ctx, k.leaseKey(), k.leaseText(), e.Revision())

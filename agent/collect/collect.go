@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -68,6 +69,8 @@ type Collector struct {
 	watch    *watch
 	ears     *ears
 
+	unplaced atomic.Bool
+
 	mu       sync.Mutex
 	gathers  map[string]*gather
 	disputed map[string]bool // ids of servers in whose name a late answer said something else
@@ -76,6 +79,7 @@ type Collector struct {
 	topology map[string]uint64          // by server id: what its routes, gateways and leafs looked like
 	since    int                        // sweeps since the topology was last asked for
 	hosts    map[string][]string        // by server id
+	placing  map[string]int             // by server id: sweeps that found no address of it
 	links    map[string]map[string]bool // by server id: the ids of those to which it is connected
 }
 
@@ -93,7 +97,7 @@ func New(nc *nats.Conn, cfg Config) (*Collector, error) {
 	c := &Collector{
 		cfg: cfg, nc: nc, inbox: nc.NewInbox(), askAgain: cfg.AskAgain, window: cfg.Window,
 		seed: maphash.MakeSeed(), roster: newRoster(),
-		gathers: map[string]*gather{}, disputed: map[string]bool{}, topology: map[string]uint64{}, hosts: map[string][]string{}, links: map[string]map[string]bool{},
+		gathers: map[string]*gather{}, disputed: map[string]bool{}, topology: map[string]uint64{}, hosts: map[string][]string{}, placing: map[string]int{}, links: map[string]map[string]bool{},
 		watch: newWatch(), ears: &ears{},
 	}
 	for i := range endpoints {
@@ -221,6 +225,7 @@ func (c *Collector) Sweep(ctx context.Context, prev *posture.Snapshot, opts Opti
 		return nil, ErrDisconnected
 	}
 	s.learnHosts()
+	s.place()
 	s.learnLinks()
 	snap := s.assemble()
 	snap.Took = c.cfg.Now().Sub(began)
@@ -336,6 +341,10 @@ func (s *sweep) topologyMoved() []string {
 		if mark, ok := s.c.topology[id]; !ok || mark != s.marks[id] {
 			moved = append(moved, id)
 		}
+	}
+	// Who sees a server that has just come is not known before all are asked.
+	if len(s.unplaced()) > 0 {
+		moved = slices.Collect(maps.Keys(s.main.who))
 	}
 	slices.Sort(moved)
 	return moved

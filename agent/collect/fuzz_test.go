@@ -64,7 +64,7 @@ func fuzz(f *testing.F, input posture.Input, sample any) {
 // check puts a server together from one answer and looks for what must never
 // be: a control character, or a closed door that rests on nothing.
 func check(t *testing.T, input posture.Input, who identity, body any) {
-	c := &Collector{cfg: Config{}.withDefaults(), links: map[string]map[string]bool{}, watch: newWatch(), ears: &ears{}, hosts: map[string][]string{}, topology: map[string]uint64{}, roster: newRoster()}
+	c := &Collector{cfg: Config{}.withDefaults(), links: map[string]map[string]bool{}, watch: newWatch(), ears: &ears{}, hosts: map[string][]string{}, placing: map[string]int{}, topology: map[string]uint64{}, roster: newRoster()}
 	g := c.newGather(input, nil, 0)
 	g.peers = true
 	g.take(answer{input: input, asked: pingSelf, who: who, body: body})

@@ -52,6 +52,43 @@ func (s *sweep) learnHosts() {
 	}
 }
 
+// placeTries is how many sweeps look for the address of one server: a server
+// answers before its peers list its connections.
+const placeTries = 5
+
+// unplaced lists the servers that answer and of which no address is known,
+// as long as it is worth looking for one.
+func (s *sweep) unplaced() []string {
+	var ids []string
+	for id := range s.main.who {
+		if len(s.c.hosts[id]) == 0 && s.c.placing[id] < placeTries {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// place counts the sweeps that found no address, and notes whether another one
+// may.
+func (s *sweep) place() {
+	for id := range s.c.placing {
+		if !s.answered(id) || len(s.c.hosts[id]) > 0 {
+			delete(s.c.placing, id)
+		}
+	}
+	s.c.unplaced.Store(false)
+	for _, id := range s.unplaced() {
+		s.c.placing[id]++
+		if s.c.placing[id] < placeTries {
+			s.c.unplaced.Store(true)
+		}
+	}
+}
+
+// Unplaced tells whether the last sweep heard a server of which no address is
+// known, and another sweep soon may find one.
+func (c *Collector) Unplaced() bool { return c.unplaced.Load() }
+
 func (c *Collector) learnGateway(gw *remoteGateway) {
 	if gw != nil && gw.Connection != nil {
 		c.learnHost(gw.Connection.Name, gw.Connection.IP)
