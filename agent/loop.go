@@ -395,12 +395,25 @@ func (l *loop) judgeNow() {
 // lookAgain arranges the second look that what has passed once needs to end.
 func (l *loop) lookAgain() {
 	for _, scope := range l.ledger.Passing() {
-		if scope.Kind != check.KindServer {
+		s := l.subject(scope)
+		if s == nil || s.ID == "" {
 			l.soon.atMost(confirm)
-		} else if scope.ServerID != "" {
-			l.pursue(scope.ServerID, []time.Duration{confirm}, nil, scope.Door != posture.NoDoor)
+			continue
 		}
+		l.pursue(s.ID, []time.Duration{confirm}, nil, scope.Door != posture.NoDoor)
 	}
+}
+
+// subject finds the server that a finding is about, which may have been
+// restarted since; nil where it is about more than one.
+func (l *loop) subject(scope check.Scope) *posture.Server {
+	if scope.Kind != check.KindServer {
+		return nil
+	}
+	if s := l.snap.Server(scope.ServerID); s != nil {
+		return s
+	}
+	return l.snap.Server(scope.Server)
 }
 
 // onPoll asks every server for its VARZ; what moved comes as an event.

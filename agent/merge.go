@@ -82,7 +82,9 @@ func (l *loop) mergeLook(look *collect.Look, touch map[string]bool) []*posture.S
 	}
 	passing := map[string]bool{}
 	for _, scope := range l.ledger.Passing() {
-		passing[scope.ServerID] = true
+		if s := l.subject(scope); s != nil {
+			passing[s.ID] = true
+		}
 	}
 	var changed []*posture.Server
 	for _, s := range look.Servers {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/klauspost/compress/s2"
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 
 	"github.com/natsentry/natsentry/agent/posture"
 )
@@ -108,4 +109,36 @@ func FuzzAccountz(f *testing.F) { fuzz(f, posture.Accountz, &server.Accountz{}) 
 
 func FuzzAccountStatz(f *testing.F) {
 	fuzz(f, posture.AccountStatz, &server.AccountStatz{})
+}
+
+// FuzzEvent: whatever comes as an event, what is handed on can be printed and
+// names a server that there can be.
+func FuzzEvent(f *testing.F) {
+	msg := &server.DisconnectEventMsg{Reason: "Client Closed", Server: server.ServerInfo{ID: "NABC"}, Client: server.ClientInfo{User: "eyJhbGci.x.y", Name: "n", Jwt: "eyJ"}}
+	seed, err := json.Marshal(msg)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, s := range []string{string(seed), "", "{}", "null", `{"server":{"id":"*"}}`, `{"client":{"name":"\u001b[2J"},"server":{"id":"N"}}`} {
+		f.Add([]byte(s), "$SYS.SERVER.N.STATSZ")
+	}
+	f.Fuzz(func(t *testing.T, data []byte, subject string) {
+		c := &Collector{cfg: Config{Now: time.Now}, watch: newWatch(), roster: newRoster()}
+		c.ears = &ears{handler: func(e Event) {
+			if !plausibleID(e.Server) {
+				t.Fatalf("an event of %q", e.Server)
+			}
+			for _, text := range []string{e.Peer, e.Session.Name, e.Session.User, e.Session.Address, e.Session.Account, e.Session.Lang, e.Session.Version} {
+				if strings.ContainsAny(text, "\x00\x07\x1b\r\n\x7f") || strings.HasPrefix(text, "eyJ") && strings.Contains(text, ".") {
+					t.Fatalf("an event handed on %q", text)
+				}
+			}
+		}}
+		for _, hear := range []func(*nats.Msg){
+			c.hearConnect, c.hearDisconnect, c.hearFailure, c.watched,
+			func(m *nats.Msg) { c.hear(Appeared, token(m.Subject, 2)) },
+		} {
+			hear(&nats.Msg{Subject: subject, Data: data})
+		}
+	})
 }

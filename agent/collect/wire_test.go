@@ -29,6 +29,7 @@ func TestWire(t *testing.T) {
 		{&server.AccountStatz{}, &accountStatz{}},
 		{&server.Accountz{}, &accountz{}},
 		{&server.Connz{}, &connz{}},
+		{&server.DisconnectEventMsg{}, &event{}},
 	} {
 		t.Run(fmt.Sprintf("%T", c.theirs), func(t *testing.T) {
 			fill(reflect.ValueOf(c.theirs).Elem(), new(int), 0)

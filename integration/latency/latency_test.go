@@ -122,28 +122,41 @@ func (m *measured) quantile(q float64) time.Duration {
 
 func TestLatency(t *testing.T) {
 	binary := buildProgram(t)
-	var all []measured
-	for _, c := range causes {
-		t.Run(c.name, func(t *testing.T) {
-			all = append(all, measured{cause: c, took: measure(t, binary, c)})
-		})
-	}
-	t.Run("account JWT", func(t *testing.T) {
+	all := make([]measured, len(causes)+1)
+	t.Run("all", func(t *testing.T) {
+		for i, c := range causes {
+			run(t, c, &all[i], func(t *testing.T) []time.Duration { return measure(t, binary, c) })
+		}
 		c := cause{name: "account JWT that lets a sentinel in", goal99: 1300 * time.Millisecond}
-		all = append(all, measured{cause: c, took: measureJWT(t, binary)})
+		run(t, c, &all[len(causes)], func(t *testing.T) []time.Duration { return measureJWT(t, binary) })
 	})
 	for i := range all {
-		slices.Sort(all[i].took)
 		m := &all[i]
+		if len(m.took) == 0 {
+			continue // it failed
+		}
+		slices.Sort(m.took)
 		t.Logf("%-70s n %d  p50 %s  p99 %s  max %s", m.name, len(m.took), m.quantile(0.5), m.quantile(0.99), m.took[len(m.took)-1])
-		// The short form on a busy machine proves that it works, not how fast.
-		if *runs >= 100 && (m.goal50 > 0 && m.quantile(0.5) > m.goal50 || m.quantile(0.99) > m.goal99) {
+		if *runs >= longForm && (m.goal50 > 0 && m.quantile(0.5) > m.goal50 || m.quantile(0.99) > m.goal99) {
 			t.Errorf("%s: p50 %s (goal %s), p99 %s (goal %s)", m.name, m.quantile(0.5), m.goal50, m.quantile(0.99), m.goal99)
 		}
 	}
 	if *update && !t.Failed() {
 		write(t, all)
 	}
+}
+
+// longForm is from how many runs on the figures count. Below, causes happen
+// beside each other: that shows that findings come, and not how fast.
+const longForm = 100
+
+func run(t *testing.T, c cause, into *measured, f func(t *testing.T) []time.Duration) {
+	t.Run(c.name, func(t *testing.T) {
+		if *runs < longForm {
+			t.Parallel()
+		}
+		*into = measured{cause: c, took: f(t)}
+	})
 }
 
 func buildProgram(t *testing.T) string {
@@ -238,9 +251,8 @@ func (r *rig) agent(t *testing.T, binary string, args ...string) (end func()) {
 	if len(args) == 0 {
 		args = []string{"--server", r.fleet.Server("hub").URL(), "--user", "sys", "--password", password}
 	}
-	cmd := exec.CommandContext(t.Context(), binary, append([]string{"run", "--no-context", "--log-level", "debug"}, args...)...)
+	cmd := exec.CommandContext(t.Context(), binary, append([]string{"run", "--no-context"}, args...)...)
 	log := filepath.Join(t.TempDir(), "agent.log")
-	dump = func(*rig) { b, _ := os.ReadFile(log); os.WriteFile("/tmp/agent.log", b, 0o644) }
 	out, err := os.Create(log)
 	if err != nil {
 		t.Fatal(err)
@@ -351,7 +363,6 @@ func (r *rig) restore(t *testing.T, c cause, n int) {
 				delete(opened, f.Scope.Server)
 			}
 		case <-timeout:
-			dump(r)
 			t.Fatalf("not resolved: %v", opened)
 		}
 	}
@@ -542,5 +553,3 @@ func goal(d time.Duration) string {
 	}
 	return "≤ " + ms(d)
 }
-
-var dump func(*rig)
