@@ -136,9 +136,7 @@ func (l *loop) finish() *posture.Snapshot {
 		if !fresh && !touched && !l.outdated(s) && sameReload(s.Reload, reload) && sameFailures(s.Failures, failures) {
 			continue
 		}
-		if !fresh {
-			s = s.Clone()
-		}
+		s = s.Clone() // looks and sweeps under way read it
 		s.Reload, s.Failures = reload, failures
 		l.attach(s)
 		if l.toucher == nil {

@@ -54,6 +54,9 @@ type book struct {
 // this machine, which only the current user may read. What an earlier run has
 // kept is gone on from. The file must not be used by two agents at once.
 func InFile(path string) (Keeper, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("state file: %w", err)
+	}
 	k := &inFile{path: path, lock: flock.New(path + ".lock"), turn: make(chan agent.Turn, 1), wake: make(chan struct{}, 1)}
 	locked, err := k.lock.TryLock()
 	if err != nil {
@@ -148,9 +151,6 @@ func (b *book) entries() []finding.Entry {
 // compact writes the file anew: beside it, and then in its place.
 func (k *inFile) compact() error {
 	k.book.shorten()
-	if err := os.MkdirAll(filepath.Dir(k.path), 0o700); err != nil {
-		return fmt.Errorf("state file: %w", err)
-	}
 	tmp, err := os.OpenFile(k.path+".new", os.O_CREATE|os.O_TRUNC|os.O_RDWR|os.O_APPEND, 0o600)
 	if err != nil {
 		return fmt.Errorf("state file: %w", err)
