@@ -72,10 +72,8 @@ func (p *program) checksCommand() *cobra.Command {
 		Annotations: offlineCommand,
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			var ids []string
-			for _, c := range check.Catalogue() {
-				if len(args) == 0 {
-					ids = append(ids, cobra.CompletionWithDesc(c.ID, c.Title))
-				}
+			if len(args) == 0 {
+				ids = checkCompletions()
 			}
 			return ids, cobra.ShellCompDirectiveNoFileComp
 		},
@@ -111,6 +109,15 @@ func (p *program) checksCommand() *cobra.Command {
 		})
 	}
 	return cmd
+}
+
+// checkCompletions are the checks, for the shell.
+func checkCompletions() []string {
+	var ids []string
+	for _, c := range check.Catalogue() {
+		ids = append(ids, cobra.CompletionWithDesc(c.ID, c.Title))
+	}
+	return ids
 }
 
 func (t textRenderer) catalogue(w *bufio.Writer, entries []catalogEntry) {

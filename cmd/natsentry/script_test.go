@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 //	nats-server FILE.conf        start an embedded server from a configuration
 //	                             (with the templates of fleet.Spec) and set
 //	                             URL and HOSTPORT; FILE is its name
+//	reload FILE.conf             have that server load the file again
 //	code N COMMAND ARG...        run a command that must end with exit code N
 //	fill FILE KEY VALUE          replace KEY in a file, VALUE may name a file
 //	await-subscription N SUBJECT wait until N clients listen for it
@@ -51,7 +52,7 @@ func TestScript(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"nats-server": startServer, "code": exitCode, "fill": fill,
 			"await-subscription": awaitSubscription, "request": request, "stranger": stranger,
-			"await-line": awaitLine, "hangup": hangup,
+			"await-line": awaitLine, "hangup": hangup, "reload": reload,
 		},
 	})
 }
@@ -86,6 +87,12 @@ func startServer(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Setenv("URL", f.Server(spec.Name).URL())
 	ts.Setenv("HOSTPORT", f.Server(spec.Name).Addr("client"))
+}
+
+func reload(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 1, "reload FILE.conf")
+	name := strings.TrimSuffix(filepath.Base(args[0]), ".conf")
+	ts.Check(servers(ts).Server(name).Reload(context.Background(), ts.ReadFile(args[0])))
 }
 
 func exitCode(ts *testscript.TestScript, neg bool, args []string) {
