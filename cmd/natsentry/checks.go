@@ -207,8 +207,11 @@ func markdownCatalogue(w *bufio.Writer, entries []catalogEntry) {
 }
 
 func markdownCheck(w *bufio.Writer, e catalogEntry) {
-	fmt.Fprintf(w, "## %s\n\n**%s** (%s). %s\n\n", e.ID, upper(escape(e.Title)), e.Severity, escape(e.Doc))
-	for _, f := range e.facts() {
+	fmt.Fprintf(w, "## %s\n\n**%s** (%s). %s\n", e.ID, upper(escape(e.Title)), e.Severity, escape(e.Doc))
+	for i, f := range e.facts() {
+		if i == 0 {
+			fmt.Fprintln(w)
+		}
 		fmt.Fprintf(w, "- %s\n", escape(f))
 	}
 	for _, r := range e.Remedies {
