@@ -741,7 +741,7 @@ var unsteady = []struct {
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z| UTC)?`), "TIME"},
 	{regexp.MustCompile(`^\d\d:\d\d:\d\d\b`), "TIME"},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "ADDRESS"},
-	{regexp.MustCompile(`(\b\d+[dhm] )?\b\d+(\.\d+)?(ns|µs|ms|[smhd])\b *`), "DURATION "}, // with the spaces that fill its column
+	{regexp.MustCompile(`(\b\d+m )?\b\d+(\.\d+)?(ns|µs|ms|s)\b *`), "DURATION "}, // with the spaces that fill its column
 	{regexp.MustCompile(`\bN[A-Z2-7]{55}\b`), "SERVER-ID"},
 	{regexp.MustCompile(`\b[0-9a-f]{32}\b`), "DIGEST"},
 	{regexp.MustCompile(`\b_INBOX(_AUDIT)?\.[0-9A-Za-z.]+`), "INBOX"},
