@@ -47,6 +47,8 @@ import (
 //	conf      A server must start with it. fleet=NAME keeps it for what follows.
 //	          The output of `natsentry permissions` goes where a comment names
 //	          it, and "$2a$11$..." becomes the hash of a password.
+//	yaml      A file for the commands after it: file=NAME. The day 2027-01-31 is
+//	          one that has not come yet.
 //	go        A program that must run and print something; fleet and user as above.
 //	sh        Not run. Each one is listed in notRun, with the reason.
 //
@@ -74,7 +76,11 @@ const (
 	placeholderPrinted = "$2a$11$REPLACE.WITH.THE.OUTPUT.OF.nats.server.passwd"
 	placeholderUser    = "# the output of `natsentry permissions`"
 	placeholderAddress = "127.0.0.1:4222"
+	placeholderDay     = "2027-01-31"
 )
+
+// aheadDay is what placeholderDay stands for while a document is run.
+var aheadDay = time.Now().AddDate(0, 3, 0).Format(time.DateOnly)
 
 // TestDocs runs the documents, each beside the others.
 func TestDocs(t *testing.T) {
@@ -98,14 +104,14 @@ func TestDocsBlocks(t *testing.T) {
 	for _, path := range documents(t) {
 		for _, b := range parseDocument(t, path).blocks {
 			switch b.language {
-			case "console", "conf", "go":
+			case "console", "conf", "go", "yaml":
 			case "sh":
 				if notRun[b.first()] == "" {
 					t.Errorf("%s: nobody runs this, and notRun has no reason why: %s", b, b.first())
 				}
 				listed[b.first()] = true
 			default:
-				t.Errorf("%s: blocks are console, conf, go or sh, not %q", b, b.language)
+				t.Errorf("%s: blocks are console, conf, yaml, go or sh, not %q", b, b.language)
 			}
 		}
 	}
@@ -316,7 +322,7 @@ func parseDocument(t *testing.T, path string) *document {
 				}
 			}
 			for key := range maps.Keys(open.attr) {
-				if !slices.Contains([]string{"fleet", "user", "exit"}, key) {
+				if !slices.Contains([]string{"fleet", "user", "exit", "file"}, key) {
 					t.Fatalf("%s: nobody knows %s=", open, key)
 				}
 			}
@@ -389,6 +395,8 @@ func runDocument(t *testing.T, k tools, path string) {
 			s.console(t, b)
 		case b.language == "conf":
 			s.configure(t, b)
+		case b.language == "yaml":
+			s.file(t, b)
 		case b.language == "go":
 			s.program(t, b)
 		}
@@ -458,6 +466,19 @@ func (s *session) shell(ctx context.Context, b *block, p *place, script string) 
 	return cmd
 }
 
+// file writes a block to where commands find it.
+func (s *session) file(t *testing.T, b *block) {
+	t.Helper()
+	name := b.attr["file"]
+	if name == "" || name != filepath.Base(name) {
+		t.Fatalf("%s: which file is it? file=NAME tells", b)
+	}
+	text := strings.ReplaceAll(b.text(), placeholderDay, aheadDay)
+	if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // console runs a block and compares what it prints.
 func (s *session) console(t *testing.T, b *block) {
 	t.Helper()
@@ -478,7 +499,7 @@ func (s *session) console(t *testing.T, b *block) {
 	changed := false
 	for i := range steps {
 		code, rest, _ := strings.Cut(parts[i+1], "\n")
-		output := p.shown(parts[i])
+		output := strings.ReplaceAll(p.shown(parts[i]), aheadDay, placeholderDay)
 		parts[i+1] = rest
 		want := "0"
 		if i == len(steps)-1 {
@@ -720,7 +741,7 @@ var unsteady = []struct {
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z| UTC)?`), "TIME"},
 	{regexp.MustCompile(`^\d\d:\d\d:\d\d\b`), "TIME"},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "ADDRESS"},
-	{regexp.MustCompile(`\b\d+(\.\d+)?(ns|µs|ms|s)\b`), "DURATION"},
+	{regexp.MustCompile(`(\b\d+m )?\b\d+(\.\d+)?(ns|µs|ms|s)\b *`), "DURATION "}, // with the spaces that fill its column
 	{regexp.MustCompile(`\bN[A-Z2-7]{55}\b`), "SERVER-ID"},
 	{regexp.MustCompile(`\b[0-9a-f]{32}\b`), "DIGEST"},
 	{regexp.MustCompile(`\b_INBOX(_AUDIT)?\.[0-9A-Za-z.]+`), "INBOX"},

@@ -320,12 +320,12 @@ func newView(e endpoint, prefix string, state *agent.State, past *past, req Requ
 // times reads since and until.
 func (v *view) times(now time.Time) (err error) {
 	if v.Since != "" {
-		if v.since, err = moment(v.Since, now); err != nil {
+		if v.since, err = Moment(v.Since, now); err != nil {
 			return err
 		}
 	}
 	if v.Until != "" {
-		if v.until, err = moment(v.Until, now); err != nil {
+		if v.until, err = Moment(v.Until, now); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -56,20 +57,20 @@ func (v *view) showsPast(f *finding.Finding) bool {
 		(v.Door == "" || f.Scope.Door.String() == v.Door)
 }
 
-// moment reads a time in the past: RFC 3339, or so long ago.
-func moment(text string, now time.Time) (time.Time, error) {
+// Moment reads a time in the past: RFC 3339, or how long ago, like 90m, 24h or
+// 7d. Its error says what is accepted.
+func Moment(text string, now time.Time) (time.Time, error) {
 	if t, err := time.Parse(time.RFC3339, text); err == nil {
 		return t, nil
 	}
-	days, isDays := strings.CutSuffix(text, "d")
+	day := time.Duration(1)
+	number, isDays := strings.CutSuffix(text, "d")
 	if isDays {
-		if d, err := time.ParseDuration(days + "h"); err == nil && d >= 0 {
-			return now.Add(-24 * d), nil
-		}
+		day, number = 24, number+"h"
 	}
-	d, err := time.ParseDuration(text)
-	if err != nil || d < 0 {
+	d, err := time.ParseDuration(number)
+	if err != nil || d < 0 || d > math.MaxInt64/day {
 		return time.Time{}, refuse(400, "%.40q is no time: RFC 3339 is accepted, or how long ago, like 90m, 24h or 7d", text)
 	}
-	return now.Add(-d), nil
+	return now.Add(-day * d), nil
 }

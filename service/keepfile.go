@@ -193,7 +193,11 @@ func (k *inFile) turns() <-chan agent.Turn { return k.turn }
 
 // run first tells what an earlier run may not have told any more.
 func (k *inFile) run(ctx context.Context) {
-	h := finding.NewHistory(historyLimit, time.Time{})
+	since := time.Now()
+	if len(k.book.lines) > 0 {
+		since = k.book.lines[0].Entry.Finding.At()
+	}
+	h := finding.NewHistory(historyLimit, since)
 	for i := range k.book.lines {
 		h.Add(&k.book.lines[i].Entry.Finding)
 	}

@@ -590,7 +590,11 @@ func (k *inJetStream) loadHistory(ctx context.Context) (*finding.History, error)
 	if from := info.State.LastSeq - min(info.State.LastSeq, historyLimit) + 1; from > info.State.FirstSeq {
 		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, from
 	}
-	h := finding.NewHistory(historyLimit, info.State.FirstTime)
+	since := info.State.FirstTime
+	if info.State.Msgs == 0 {
+		since = time.Now()
+	}
+	h := finding.NewHistory(historyLimit, since)
 	first := true
 	err = k.read(ctx, StoreStream, cfg, func(m jetstream.Msg, _ uint64) error {
 		var f finding.Finding

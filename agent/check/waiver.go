@@ -27,7 +27,9 @@ func (w *Waiver) Validate() error {
 	case w.Check == "":
 		return fmt.Errorf("it names no check")
 	case Lookup(w.Check) == nil:
-		return fmt.Errorf("there is no check %.40q", w.Check)
+		return fmt.Errorf("there is no check %.40q, `natsentry checks` lists them", w.Check)
+	case Lookup(w.Check) == policy001:
+		return fmt.Errorf("%s cannot be waived", policy001.ID)
 	case strings.TrimSpace(w.Reason) == "":
 		return fmt.Errorf("it gives no reason")
 	case strings.TrimSpace(w.Owner) == "":
@@ -42,7 +44,7 @@ func (w *Waiver) Validate() error {
 	}
 	var kind posture.DoorKind
 	if err := kind.UnmarshalText([]byte(w.Door)); err != nil {
-		return fmt.Errorf("there is no door %.40q", w.Door)
+		return fmt.Errorf("there is no door %.40q, but client, websocket, mqtt, leafnode, route, gateway, monitor and profile", w.Door)
 	}
 	return nil
 }

@@ -72,10 +72,8 @@ func (p *program) checksCommand() *cobra.Command {
 		Annotations: offlineCommand,
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			var ids []string
-			for _, c := range check.Catalogue() {
-				if len(args) == 0 {
-					ids = append(ids, cobra.CompletionWithDesc(c.ID, c.Title))
-				}
+			if len(args) == 0 {
+				ids = checkCompletions()
 			}
 			return ids, cobra.ShellCompDirectiveNoFileComp
 		},
@@ -111,6 +109,15 @@ func (p *program) checksCommand() *cobra.Command {
 		})
 	}
 	return cmd
+}
+
+// checkCompletions are the checks, for the shell.
+func checkCompletions() []string {
+	var ids []string
+	for _, c := range check.Catalogue() {
+		ids = append(ids, cobra.CompletionWithDesc(c.ID, c.Title))
+	}
+	return ids
 }
 
 func (t textRenderer) catalogue(w *bufio.Writer, entries []catalogEntry) {
@@ -200,8 +207,11 @@ func markdownCatalogue(w *bufio.Writer, entries []catalogEntry) {
 }
 
 func markdownCheck(w *bufio.Writer, e catalogEntry) {
-	fmt.Fprintf(w, "## %s\n\n**%s** (%s). %s\n\n", e.ID, upper(escape(e.Title)), e.Severity, escape(e.Doc))
-	for _, f := range e.facts() {
+	fmt.Fprintf(w, "## %s\n\n**%s** (%s). %s\n", e.ID, upper(escape(e.Title)), e.Severity, escape(e.Doc))
+	for i, f := range e.facts() {
+		if i == 0 {
+			fmt.Fprintln(w)
+		}
 		fmt.Fprintf(w, "- %s\n", escape(f))
 	}
 	for _, r := range e.Remedies {

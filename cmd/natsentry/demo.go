@@ -123,13 +123,15 @@ func (p *program) demo(ctx context.Context, once bool, format string, verbose bo
 // demoHints prints what to try.
 func demoHints(w *bufio.Writer, f *fleet.Fleet, colour bool) error {
 	s := style{colour}
-	login := fmt.Sprintf("nats --server %s --user %s --password %s", f.Server("safe").URL(), fleet.DemoSystemUser, fleet.DemoSystemPassword)
+	flags := fmt.Sprintf("--server %s --user %s --password %s", f.Server("safe").URL(), fleet.DemoSystemUser, fleet.DemoSystemPassword)
+	login := "nats " + flags
 	fmt.Fprintf(w, "\n%s\n", s.in(bold, "Try, in another terminal"))
 	for _, line := range []struct{ what, command string }{
 		{"the report", login + " req audit.auth ''"},
 		{"findings as they come", login + " sub 'audit.auth.finding.>'"},
 		{"the service", login + " micro info natsentry"},
 		{"be a stranger, and be seen", fmt.Sprintf("nats --no-context --server %s sub '>'", f.Server("no-auth").URL())},
+		{"what became of it all", "natsentry history " + flags},
 	} {
 		fmt.Fprintf(w, "  # %s\n  %s\n", line.what, s.in(blue, line.command))
 	}

@@ -22,7 +22,7 @@ func (m markdownRenderer) report(w *bufio.Writer, r *finding.Report) error {
 	if len(r.Findings) == 0 {
 		fmt.Fprint(w, "\nNone.\n")
 	}
-	shown, collapsed := groups(r, m.verbose)
+	shown, collapsed, waived := groups(r, m.verbose)
 	for _, g := range shown {
 		m.group(w, g)
 	}
@@ -31,6 +31,12 @@ func (m markdownRenderer) report(w *bufio.Writer, r *finding.Report) error {
 	}
 	for _, g := range collapsed {
 		fmt.Fprintf(w, "- %s %s: %s\n", escape(g.first.Check), g.title, plural(len(g.findings), "finding", "findings"))
+	}
+	if len(waived) > 0 {
+		fmt.Fprint(w, "\n## Waived\n")
+	}
+	for _, g := range waived {
+		m.waived(w, g)
 	}
 	return nil
 }
@@ -85,12 +91,28 @@ func (m markdownRenderer) group(w *bufio.Writer, g group) {
 	if f.Cause != "" || len(f.Aliases) > 0 {
 		fmt.Fprint(w, "\n\n")
 	}
+	m.members(w, g)
+	m.remedy(w, f)
+}
+
+// waived writes a group that somebody has accepted. What could be done about
+// it is for --verbose.
+func (m markdownRenderer) waived(w *bufio.Writer, g group) {
+	f := g.first
+	fmt.Fprintf(w, "\n### %s: %s %s\n\n%s.\n\n", f.Severity, escape(f.Check), g.title, escape(upper(waivedBy(f.Waived))))
+	m.members(w, g)
+	if m.verbose {
+		m.remedy(w, f)
+	}
+}
+
+// members writes the findings of a group.
+func (m markdownRenderer) members(w *bufio.Writer, g group) {
 	for _, f := range g.findings {
-		fmt.Fprintf(w, "- **%s**: %s", escape(subject(f)), escape(f.Summary))
-		if f.Action == finding.Stale {
-			fmt.Fprint(w, " (stale: it cannot be told any more)")
+		fmt.Fprintf(w, "- **%s**: %s%s\n", escape(subject(f)), escape(f.Summary), remarks(f))
+		if f.Waived != nil && !m.verbose {
+			continue
 		}
-		fmt.Fprintln(w)
 		evidence := f.Evidence
 		if !m.verbose && len(evidence) > shownEvidence {
 			evidence = strongest(evidence)
@@ -102,6 +124,10 @@ func (m markdownRenderer) group(w *bufio.Writer, g group) {
 			fmt.Fprintf(w, "  - and %d more\n", n)
 		}
 	}
+}
+
+// remedy writes what to do about a finding.
+func (m markdownRenderer) remedy(w *bufio.Writer, f *finding.Finding) {
 	fmt.Fprint(w, "\n**What to do**")
 	if how := takesEffect(f.Remediation); how != "" {
 		fmt.Fprintf(w, " (%s)", how)

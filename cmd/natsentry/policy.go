@@ -1,37 +1,46 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/lexer"
+	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 
 	"github.com/natsentry/natsentry/agent/check"
 )
 
-// policyFile is what a policy file holds.
-type policyFile struct {
-	Waivers []waiver `yaml:"waivers"`
-}
+// Bounds of a policy file. Reading one must take no more time and memory than
+// its size calls for, whoever wrote it: `natsentry run` reads it while it
+// keeps watch.
+const (
+	largestPolicy = 256 << 10
+	longestText   = 1000 // bytes of one value: it is told with every finding that it covers
+	mostKeys      = 16   // of one mapping
+	deepestFlow   = 3    // brackets inside of brackets
+)
 
-// waiver is one finding, or several alike, that somebody accepts for a time.
-type waiver struct {
-	Check   string `yaml:"check"`
-	Cluster string `yaml:"cluster"`
-	Server  string `yaml:"server"`
-	Door    string `yaml:"door"`
-	Reason  string `yaml:"reason"`
-	Owner   string `yaml:"owner"`
-	Expires string `yaml:"expires"`
-}
+// What a policy file may hold, for errors.
+const (
+	acceptedPolicy = "accepted is one key, waivers, with a list of waivers"
+	acceptedWaiver = "a waiver has check, reason, owner and expires, and may have cluster, server and door"
+	acceptedDay    = "accepted is its last day, like 2027-01-31, or a moment, like 2027-01-31T12:00:00Z"
+)
+
+var errEmptyPolicy = errors.New("it is empty: `waivers: []` is a policy without waivers")
 
 // loadPolicy reads a policy file into a policy. Whatever it does not know is
 // an error: a misspelt key must not make a waiver wider than it was meant.
 func loadPolicy(path string, into *check.Policy) error {
-	text, err := os.ReadFile(path)
+	text, err := readPolicy(path)
 	if err != nil {
 		return fmt.Errorf("policy: %w", err)
 	}
@@ -43,27 +52,82 @@ func loadPolicy(path string, into *check.Policy) error {
 	return nil
 }
 
+func readPolicy(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()                      // it was only read
+	return io.ReadAll(io.LimitReader(f, largestPolicy+1)) // one more tells that there is more
+}
+
 func parsePolicy(text []byte) ([]check.Waiver, error) {
-	var file policyFile
-	if len(strings.TrimSpace(string(text))) == 0 {
-		return nil, errors.New("it is empty: `waivers: []` is a policy without waivers")
+	body, err := plainYAML(text)
+	if err != nil {
+		return nil, err
 	}
-	if err := yaml.UnmarshalWithOptions(text, &file, yaml.Strict()); err != nil {
-		return nil, errors.New(strings.TrimSpace(yaml.FormatError(err, false, false)))
+	pairs, ok := pairsOf(body)
+	if !ok {
+		return nil, fmt.Errorf("line %d: %s", line(body), acceptedPolicy)
 	}
-	out := make([]check.Waiver, 0, len(file.Waivers))
-	for i, w := range file.Waivers {
-		expires, err := lastDay(w.Expires)
-		if err != nil {
-			return nil, fmt.Errorf("waiver %d: %w", i+1, err)
+	out := []check.Waiver{}
+	for _, p := range pairs {
+		if p.key != "waivers" {
+			return nil, fmt.Errorf("line %d: unknown key %.40q: %s", p.line, p.key, acceptedPolicy)
 		}
-		cw := check.Waiver{Check: w.Check, Cluster: w.Cluster, Server: w.Server, Door: w.Door, Reason: w.Reason, Owner: w.Owner, Expires: expires}
-		if err := cw.Validate(); err != nil {
-			return nil, fmt.Errorf("waiver %d: %w", i+1, err)
+		list, ok := p.value.(*ast.SequenceNode)
+		switch {
+		case p.value.Type() == ast.NullType:
+			return nil, errEmptyPolicy
+		case !ok:
+			return nil, fmt.Errorf("line %d: waivers is no list: %s", p.line, acceptedPolicy)
 		}
-		out = append(out, cw)
+		for i, item := range list.Values {
+			w, err := waiverOf(item)
+			if err != nil {
+				return nil, fmt.Errorf("line %d, waiver %d: %w", line(item), i+1, err)
+			}
+			out = append(out, w)
+		}
 	}
 	return out, nil
+}
+
+// waiverOf reads one waiver.
+func waiverOf(item ast.Node) (w check.Waiver, err error) {
+	pairs, ok := pairsOf(item)
+	if !ok {
+		return w, errors.New("it is no mapping: " + acceptedWaiver)
+	}
+	expires := ""
+	fields := map[string]*string{
+		"check": &w.Check, "cluster": &w.Cluster, "server": &w.Server, "door": &w.Door,
+		"reason": &w.Reason, "owner": &w.Owner, "expires": &expires,
+	}
+	for _, p := range pairs {
+		field := fields[p.key]
+		if field == nil {
+			return w, fmt.Errorf("unknown key %.40q: %s", p.key, acceptedWaiver)
+		}
+		text, ok := scalar(p.value)
+		switch {
+		case !ok:
+			return w, fmt.Errorf("%s is no text", p.key)
+		case strings.TrimSpace(text) == "":
+			// Left out it may mean all of them. Empty it is a mistake.
+			return w, fmt.Errorf("%s is empty: give it a value, or leave it out: %s", p.key, acceptedWaiver)
+		case len(text) > longestText:
+			return w, fmt.Errorf("%s is too long: up to %d bytes are accepted", p.key, longestText)
+		}
+		*field = text
+	}
+	if w.Expires, err = lastDay(expires); err != nil {
+		return w, err
+	}
+	if err := w.Validate(); err != nil {
+		return w, fmt.Errorf("%w: %s", err, acceptedWaiver)
+	}
+	return w, nil
 }
 
 // lastDay is the end of a day, in UTC, or the moment that is given.
@@ -71,12 +135,172 @@ func lastDay(text string) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
 	}
-	if day, err := time.Parse(time.DateOnly, text); err == nil {
-		return day.AddDate(0, 0, 1), nil
+	end, err := time.Parse(time.DateOnly, text)
+	if err == nil {
+		end = end.AddDate(0, 0, 1)
+	} else if end, err = time.Parse(time.RFC3339, text); err != nil {
+		return time.Time{}, fmt.Errorf("expires %.40q is no day: %s", text, acceptedDay)
 	}
-	t, err := time.Parse(time.RFC3339, text)
+	if end = end.UTC(); end.Year() < 1 || end.Year() > 9999 {
+		// No finding that it covers could be written as JSON.
+		return time.Time{}, fmt.Errorf("expires %.40q is too far away: the years up to 9999 are accepted, and 9999-12-30 is the last day", text)
+	}
+	return end, nil
+}
+
+// plainYAML parses a document of the plain kind that a policy file is: no
+// anchors and aliases, no tags, nothing deep. These are refused before the
+// parser sees them, because what it then does is more than the file's size
+// calls for.
+func plainYAML(text []byte) (ast.Node, error) {
+	if len(text) > largestPolicy {
+		return nil, fmt.Errorf("it is larger than the %d KiB that are accepted", largestPolicy>>10)
+	}
+	tokens := lexer.Tokenize(string(text))
+	if err := plain(tokens); err != nil {
+		return nil, err
+	}
+	file, err := parser.Parse(tokens, 0)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("expires %q is no day like 2027-01-31", text)
+		return nil, syntax(err)
 	}
-	return t, nil
+	var body ast.Node
+	for _, doc := range file.Docs {
+		switch {
+		case doc.Body == nil || doc.Body.Type() == ast.NullType:
+		case body != nil:
+			return nil, fmt.Errorf("line %d: a second document begins: one is accepted", line(doc.Body))
+		default:
+			body = doc.Body
+		}
+	}
+	if body == nil {
+		return nil, errEmptyPolicy
+	}
+	return body, nil
+}
+
+// plain refuses what no policy needs.
+func plain(tokens token.Tokens) error {
+	var (
+		last  token.Type
+		block widths
+		flow  []int // keys in each bracket that is open
+	)
+	for _, tk := range tokens {
+		fault := ""
+		switch tk.Type {
+		case token.CommentType:
+			continue
+		case token.AnchorType, token.AliasType, token.MergeKeyType, token.TagType, token.DirectiveType, token.MappingKeyType:
+			fault = "anchors, aliases, tags, directives and keys with ? are not accepted"
+		case token.SequenceEntryType:
+			block.until(tk.Position.Column)
+			if last == token.SequenceEntryType {
+				fault = "a list of lists is not accepted"
+			}
+		case token.MappingStartType, token.SequenceStartType:
+			if flow = append(flow, 0); len(flow) > deepestFlow {
+				fault = "brackets are nested too deeply"
+			}
+		case token.MappingEndType, token.SequenceEndType:
+			flow = flow[:max(0, len(flow)-1)]
+		case token.MappingValueType:
+			n := 0
+			if open := len(flow); open > 0 {
+				flow[open-1]++
+				n = flow[open-1]
+			} else if tk.Prev != nil {
+				n = block.key(tk.Prev.Position.Column)
+			}
+			if n > mostKeys {
+				fault = "too many keys"
+			}
+		default: // values; the parser knows where they may stand
+		}
+		if fault != "" {
+			return fmt.Errorf("line %d: %s: %s; %s", tk.Position.Line, fault, acceptedPolicy, acceptedWaiver)
+		}
+		last = tk.Type
+	}
+	return nil
+}
+
+// widths counts the keys of the mappings that are open, by the column where
+// they stand.
+type widths []struct{ column, keys int }
+
+// until closes the mappings that stand to the right of a column.
+func (w *widths) until(column int) {
+	for len(*w) > 0 && (*w)[len(*w)-1].column > column {
+		*w = (*w)[:len(*w)-1]
+	}
+}
+
+// key counts a key, and returns how many its mapping has.
+func (w *widths) key(column int) int {
+	w.until(column)
+	if n := len(*w); n == 0 || (*w)[n-1].column < column {
+		*w = append(*w, struct{ column, keys int }{column, 0})
+	}
+	top := &(*w)[len(*w)-1]
+	top.keys++
+	return top.keys
+}
+
+// syntax is what the parser says, without the source that it would show.
+func syntax(err error) error {
+	var told yaml.Error
+	if !errors.As(err, &told) {
+		return errors.New("it is not YAML")
+	}
+	number := 1
+	if tk := told.GetToken(); tk != nil && tk.Position != nil {
+		number = tk.Position.Line
+	}
+	return fmt.Errorf("line %d: it is not YAML: %.200s", number, clean(strings.ReplaceAll(told.GetMessage(), "\t", `\t`)))
+}
+
+// pair is a key of a mapping with its value.
+type pair struct {
+	key   string
+	line  int
+	value ast.Node
+}
+
+// pairsOf reads a mapping; ok is false when it is none.
+func pairsOf(n ast.Node) (pairs []pair, ok bool) {
+	m, ok := n.(ast.MapNode)
+	if !ok {
+		return nil, false
+	}
+	for it := m.MapRange(); it.Next(); {
+		key, _ := scalar(it.Key())
+		pairs = append(pairs, pair{key, line(it.Key()), it.Value()})
+	}
+	return pairs, true
+}
+
+// scalar is the text of a single value, as it stands in the file. That of null
+// is empty.
+func scalar(n ast.Node) (text string, ok bool) {
+	switch n := n.(type) {
+	case *ast.StringNode:
+		return n.Value, true
+	case *ast.LiteralNode:
+		return strings.TrimSuffix(n.Value.Value, "\n"), true
+	case *ast.NullNode:
+		return "", true
+	case *ast.BoolNode, *ast.IntegerNode, *ast.FloatNode, *ast.InfinityNode, *ast.NanNode:
+		return n.GetToken().Value, true
+	default:
+		return "", false
+	}
+}
+
+func line(n ast.Node) int {
+	if tk := n.GetToken(); tk != nil && tk.Position != nil {
+		return cmp.Or(tk.Position.Line, 1)
+	}
+	return 1
 }

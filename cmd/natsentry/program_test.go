@@ -197,6 +197,10 @@ func TestCompletion(t *testing.T) {
 		{[]string{"run", "--log-level", ""}, "info\ndebug\nwarn\nerror\n:4\n"},
 		{[]string{"audit", "--context", ""}, "prod\nstaging\n:4\n"},
 		{[]string{"checks", "SESS_"}, "SESS_001\tanonymous clients are connected now\n"},
+		{[]string{"history", "--check", "SESS_"}, "SESS_001\tanonymous clients are connected now\n"},
+		{[]string{"history", "--door", ""}, "client\nwebsocket\nmqtt\n"},
+		{[]string{"history", "--severity", ""}, "critical\nwarning\ninfo\n:4\n"},
+		{[]string{"history", "--cluster", ""}, ":4\n"},
 		{[]string{"completion", ""}, "bash\nzsh\nfish\n:4\n"},
 	} {
 		config := contextFolder(t, "", map[string]string{"prod": "{}", "staging": "{}"})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/natsentry/natsentry/agent/check"
@@ -187,7 +188,7 @@ func (m matrix) absentNames() string {
 }
 
 // group is a set of findings that have one remedy: same check, same cause,
-// same severity.
+// same severity. Those that are waived have one waiver, too.
 type group struct {
 	first    *finding.Finding
 	title    string
@@ -195,19 +196,24 @@ type group struct {
 }
 
 // groups keeps the order of the findings, worst first. collapsed are those
-// that one line each is enough for.
-func groups(r *finding.Report, verbose bool) (shown, collapsed []group) {
+// that one line each is enough for, waived those that somebody has accepted:
+// they are nobody's work today, and come last.
+func groups(r *finding.Report, verbose bool) (shown, collapsed, waived []group) {
 	type key struct {
 		check, cause, text, config string
 		severity                   check.Severity
+		waiver                     string
 	}
 	index := map[key]int{}
 	var all []group
 	for i := range r.Findings {
 		f := &r.Findings[i]
-		k := key{f.Check, string(f.Cause), f.Remediation.Text, f.Remediation.Config, f.Severity}
-		if f.Severity <= check.Info && !verbose {
-			k = key{check: f.Check, severity: f.Severity}
+		k := key{check: f.Check, severity: f.Severity}
+		if f.Severity > check.Info || verbose {
+			k.cause, k.text, k.config = string(f.Cause), f.Remediation.Text, f.Remediation.Config
+		}
+		if f.Waived != nil {
+			k.waiver = waivedBy(f.Waived)
 		}
 		n, ok := index[k]
 		if !ok {
@@ -222,13 +228,59 @@ func groups(r *finding.Report, verbose bool) (shown, collapsed []group) {
 		all[n].findings = append(all[n].findings, f)
 	}
 	for _, g := range all {
-		if g.first.Severity <= check.Info && !verbose {
+		switch {
+		case g.first.Waived != nil:
+			waived = append(waived, g)
+		case g.first.Severity <= check.Info && !verbose:
 			collapsed = append(collapsed, g)
-		} else {
+		default:
 			shown = append(shown, g)
 		}
 	}
-	return shown, collapsed
+	return shown, collapsed, waived
+}
+
+// waivedBy tells who accepted a finding, until when and why.
+func waivedBy(w *finding.Waiver) string {
+	return fmt.Sprintf("waived by %s until %s: %s", clean(w.Owner), lastMoment(w.Expires), clean(w.Reason))
+}
+
+// lastMoment is the last day of a waiver that ends at midnight, and otherwise
+// the moment of its end.
+func lastMoment(expires time.Time) string {
+	expires = expires.UTC()
+	if expires.Equal(expires.Truncate(24 * time.Hour)) {
+		return expires.Add(-1).Format(time.DateOnly)
+	}
+	return expires.Format("2006-01-02 15:04:05 UTC")
+}
+
+// toldFlaps is from how many openings on a finding is said to open again and
+// again. It is the ledger's own idea of that, by default.
+const toldFlaps = 3
+
+// unrest tells of a finding that opens again and again; "" of others.
+func unrest(f *finding.Finding) string {
+	if f.Flaps < toldFlaps {
+		return ""
+	}
+	return fmt.Sprintf("opened %d times in the last minutes", f.Flaps)
+}
+
+// remarks are what is to be known of a finding beside its summary, in
+// parentheses; "" when there is nothing.
+func remarks(f *finding.Finding) string {
+	var parts []string
+	if f.Action == finding.Stale {
+		parts = append(parts, "stale: it cannot be told any more")
+	}
+	if u := unrest(f); u != "" {
+		parts = append(parts, u)
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(parts, "; ") + ")"
 }
 
 // subject names what a finding is about.
@@ -283,6 +335,9 @@ func totals(r *finding.Report) (doors, findings string) {
 	}
 	doors += fmt.Sprintf(", %d off", d.Off)
 	findings = fmt.Sprintf("%d critical, %d warning, %d info", f.Critical, f.Warning, f.Info)
+	if f.Waived > 0 {
+		findings += fmt.Sprintf(", %d waived", f.Waived)
+	}
 	return doors, findings
 }
 

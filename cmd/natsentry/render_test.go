@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,7 +67,7 @@ func fleetReport() *finding.Report {
 		}},
 		Totals: finding.Totals{
 			Doors:    finding.DoorTotals{Open: 2, Closed: 3, Reported: 2, Unknown: 7, Off: 30},
-			Findings: finding.FindingTotals{Critical: 14, Warning: 1, Info: 2},
+			Findings: finding.FindingTotals{Critical: 14, Warning: 2, Info: 2, Waived: 4},
 		},
 		Servers: []finding.ReportServer{
 			{Name: "edge", ID: "NIDedge", Version: "2.10.29", State: posture.Answering, AuthMode: posture.AuthOperator, AuthRequired: &yes, Doors: reportDoors(posture.Closed, posture.Off, posture.Off, posture.Unknown)},
@@ -90,14 +91,39 @@ func fleetReport() *finding.Report {
 	}
 	silent := testFinding("FLEET_005", "silent", check.Scope{Kind: check.KindServer, Cluster: "east", Server: "n5"}, "n5 did not answer; it is known by ROUTEZ of n1")
 	silent.Action, silent.Remediation.Config = finding.Stale, ""
+	silent.Flaps = 4
+	unsteady := testFinding("DOOR_006", posture.CauseNoGatewayAuth, onServer("east", "n2", posture.Gateway), "n2 lets strangers in on its gateway port 10.0.0.1:7222")
+	unsteady.Severity, unsteady.Flaps = check.Warning, 12
 	r.Findings = append(
 		r.Findings, many,
 		testFinding("FLEET_001", "", check.Scope{Kind: check.KindCluster, Cluster: "east"}, "auth mode differs in cluster east: static on n1, none on n1"),
 		silent,
 		testFinding("DOOR_009", "", onServer("east", "n1", posture.Client), "n1 is closed on its own word only"),
 		testFinding("FLEET_007", "", check.Scope{Kind: check.KindSystem}, "the version differs in the fleet: 2.15.2 on n1, 2.10.29 on edge"),
+		unsteady,
 	)
+	finding.SortWorstFirst(r.Findings)
+	r.Findings = append(r.Findings, waivedFindings()...)
 	return r
+}
+
+// waivedFindings are what a policy accepts: two by one waiver, one by another,
+// and an info finding.
+func waivedFindings() []finding.Finding {
+	kiosk := &finding.Waiver{Reason: "the kiosks of the lobby come in here", Owner: "ops@example.net", Expires: time.Date(2026, 7, 1, 0, 0, 0, 0, time.UTC)}
+	move := &finding.Waiver{Reason: "until the move", Owner: "net team", Expires: time.Date(2026, 3, 31, 12, 30, 0, 0, time.UTC)}
+	var out []finding.Finding
+	for _, name := range []string{"k1", "k2"} {
+		f := testFinding("DOOR_001", posture.CauseNoAuthBlock, onServer("east", name, posture.Client), name+" lets strangers in on its client port 10.0.0.1:4222, into $G",
+			posture.Evidence{Basis: posture.Proven, Access: posture.Open, Source: "touch", Value: "PONG"})
+		f.Waived = kiosk
+		out = append(out, f)
+	}
+	monitor := testFinding("DOOR_007", posture.CauseNeverAsks, onServer("west", "n6", posture.Monitor), "n6 shows its monitoring to everybody")
+	monitor.Waived, monitor.Flaps = move, 3
+	info := testFinding("DOOR_009", "", onServer("west", "n6", posture.Client), "n6 is closed on its own word only")
+	info.Waived = move
+	return append(out, monitor, info)
 }
 
 // hostile is what a server could call itself to take over a terminal, a
@@ -114,12 +140,14 @@ func hostileReport() *finding.Report {
 	f.Remediation = finding.Remediation{Text: hostile, Config: "ok\n```\n" + hostile, Reload: true}
 	f.Action = hostile
 	g := f
-	g.Severity = check.Info
+	g.Severity, g.Flaps = check.Info, 3
+	h := f
+	h.Waived = &finding.Waiver{Reason: hostile, Owner: hostile, Expires: taken}
 	return &finding.Report{
 		Type: finding.ReportType, System: hostile, Epoch: 1, Taken: taken, Took: hostile,
 		Coverage: finding.Coverage{Expected: 1, Heard: 1, Gaps: []posture.Gap{{Server: hostile, ID: hostile, Endpoint: hostile, Reason: hostile}}},
-		Totals:   finding.Totals{Doors: finding.DoorTotals{Open: 2, Unknown: 2, Off: 12}, Findings: finding.FindingTotals{Critical: 1, Info: 1}},
-		Servers:  []finding.ReportServer{s, s}, Findings: []finding.Finding{f, g},
+		Totals:   finding.Totals{Doors: finding.DoorTotals{Open: 2, Unknown: 2, Off: 12}, Findings: finding.FindingTotals{Critical: 1, Info: 1, Waived: 1}},
+		Servers:  []finding.ReportServer{s, s}, Findings: []finding.Finding{f, g, h},
 	}
 }
 
@@ -214,10 +242,12 @@ func TestLine(t *testing.T) {
 	resolved := open
 	at := taken.Add(time.Minute)
 	resolved.Action, resolved.ResolvedAt = finding.Resolved, &at
+	flapping := open
+	flapping.Flaps = 5
 	var out strings.Builder
 	for _, on := range []bool{false, true} {
 		w := bufio.NewWriter(&out)
-		for _, f := range []finding.Finding{open, resolved, hostileReport().Findings[0]} {
+		for _, f := range append([]finding.Finding{open, resolved, flapping, hostileReport().Findings[0], hostileReport().Findings[2]}, waivedFindings()[1:3]...) {
 			textRenderer{style: style{on}}.line(w, &f)
 		}
 		if err := w.Flush(); err != nil {
@@ -228,6 +258,31 @@ func TestLine(t *testing.T) {
 		}
 	}
 	golden(t, "lines.txt", out.String())
+}
+
+// Whatever order they come in, what somebody has accepted comes last, and only
+// what nobody has accepted is counted among the severities.
+func TestWaivedComeLast(t *testing.T) {
+	report := fleetReport()
+	slices.Reverse(report.Findings)
+	for name, r := range map[string]renderer{"text": textRenderer{}, "verbose text": textRenderer{verbose: true}, "Markdown": markdownRenderer{}} {
+		got := render(t, r, report)
+		first := strings.Index(got, "Waived by")
+		for _, open := range []string{"n1 lets strangers in", "FLEET_007", "n1 is closed on its own word only", "DOOR_009  closed on the server's word"} {
+			if at := strings.LastIndex(got, open); at > first {
+				t.Errorf("%s: %q comes after what is waived", name, open)
+			}
+		}
+		for _, want := range []string{
+			"Waived by ops@example.net until 2026-06-30: the kiosks of the lobby come in here",
+			"Waived by net team until 2026-03-31 12:30:00 UTC: until the move", "14 critical, 2 warning, 2 info, 4 waived",
+			"(opened 12 times in the last minutes)", "(stale: it cannot be told any more; opened 4 times in the last minutes)",
+		} {
+			if !strings.Contains(strings.ReplaceAll(strings.Join(strings.Fields(got), " "), `\@`, "@"), want) {
+				t.Errorf("%s does not tell %q", name, want)
+			}
+		}
+	}
 }
 
 func TestClean(t *testing.T) {
@@ -300,6 +355,10 @@ func TestJudge(t *testing.T) {
 		{"critical above", report(found(check.Critical)), "warning", false, 1, ""},
 		{"info at", report(found(check.Info)), "info", false, 1, ""},
 		{"none", report(found(check.Critical)), "none", false, 0, ""},
+		{"waived", report(func(r *finding.Report) { r.Findings = waivedFindings() }), "info", false, 0, ""},
+		{"waived beside another", report(func(r *finding.Report) {
+			r.Findings = append(waivedFindings(), finding.Finding{Severity: check.Warning})
+		}), "warning", false, 1, ""},
 		{"gap", report(gap), "critical", false, 2, "not decided: 1 answer is missing"},
 		{"gap, with none", report(gap), "none", false, 2, "not decided: 1 answer is missing"},
 		{"finding outweighs gap", report(func(r *finding.Report) { gap(r); found(check.Critical)(r) }), "critical", false, 1, ""},

@@ -100,12 +100,15 @@ reads --policy again.`,
 			return err
 		}
 		defer done()
+		hangups := make(chan os.Signal, 1)
+		notifyReload(hangups) // before anybody can know that the agent is there: until then the signal ends the program
+		defer signal.Stop(hangups)
 		d := &daemon{nc: nc, cfg: cfg, prefix: prefix, log: log, keeper: keeper, sinks: []agent.Sink{transitionLog{log}}}
 		if err := d.start(); err != nil {
 			return err
 		}
 		defer d.stop()
-		go d.followPolicy(ctx, &sweep)
+		go d.followPolicy(ctx, hangups, &sweep)
 		if err := d.agent.Run(ctx); err != nil {
 			if errors.Is(err, collect.ErrNotSystemAccount) || errors.Is(err, collect.ErrNotPermitted) {
 				return t.sweepFailed(nc, err)
@@ -176,15 +179,12 @@ func (d *daemon) stop() {
 
 // followPolicy reads the policy file again on SIGHUP. A file that cannot be
 // read leaves the policy as it is.
-func (d *daemon) followPolicy(ctx context.Context, f *sweepFlags) {
-	hup := make(chan os.Signal, 1)
-	notifyReload(hup)
-	defer signal.Stop(hup)
+func (d *daemon) followPolicy(ctx context.Context, hangups <-chan os.Signal, f *sweepFlags) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-hup:
+		case <-hangups:
 			policy, err := f.judgeBy()
 			if err != nil {
 				d.log.Error("the policy stays as it was", slog.Any("error", err))

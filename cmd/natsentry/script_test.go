@@ -6,8 +6,10 @@ import (
 	"os"
 	osexec "os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -28,11 +30,15 @@ func TestMain(m *testing.M) {
 //	nats-server FILE.conf        start an embedded server from a configuration
 //	                             (with the templates of fleet.Spec) and set
 //	                             URL and HOSTPORT; FILE is its name
+//	reload FILE.conf             have that server load the file again
 //	code N COMMAND ARG...        run a command that must end with exit code N
 //	fill FILE KEY VALUE          replace KEY in a file, VALUE may name a file
 //	await-subscription N SUBJECT wait until N clients listen for it
 //	stranger                     connect to URL without credentials, and stay
-//	request USER SUBJECT         ask until there is an answer that is no error
+//	request USER SUBJECT [RE]    ask until there is an answer that is no error,
+//	                             and that matches
+//	await-line FILE RE           wait until a line of a file matches
+//	hangup                       send SIGHUP to what runs in the background
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
@@ -46,6 +52,7 @@ func TestScript(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"nats-server": startServer, "code": exitCode, "fill": fill,
 			"await-subscription": awaitSubscription, "request": request, "stranger": stranger,
+			"await-line": awaitLine, "hangup": hangup, "reload": reload,
 		},
 	})
 }
@@ -80,6 +87,12 @@ func startServer(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Setenv("URL", f.Server(spec.Name).URL())
 	ts.Setenv("HOSTPORT", f.Server(spec.Name).Addr("client"))
+}
+
+func reload(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 1, "reload FILE.conf")
+	name := strings.TrimSuffix(filepath.Base(args[0]), ".conf")
+	ts.Check(servers(ts).Server(name).Reload(context.Background(), ts.ReadFile(args[0])))
 }
 
 func exitCode(ts *testscript.TestScript, neg bool, args []string) {
@@ -136,14 +149,15 @@ func awaitSubscription(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func request(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, neg, args, 2, "request USER SUBJECT")
+	usage(ts, neg, args, 2, "request USER SUBJECT [RE]")
+	re := regexp.MustCompile(strings.Join(args[2:], " "))
 	nc, err := nats.Connect(ts.Getenv("URL"), nats.UserInfo(args[0], args[0]))
 	ts.Check(err)
 	defer nc.Close()
 	var reply *nats.Msg
 	until(ts, args[1], func() bool {
 		m, err := nc.Request(args[1], nil, 5*time.Second)
-		if err != nil || m.Header.Get("Nats-Service-Error-Code") != "" {
+		if err != nil || m.Header.Get("Nats-Service-Error-Code") != "" || !re.Match(m.Data) {
 			return false
 		}
 		reply = m
@@ -151,6 +165,22 @@ func request(ts *testscript.TestScript, neg bool, args []string) {
 	})
 	_, err = ts.Stdout().Write(reply.Data)
 	ts.Check(err)
+}
+
+func awaitLine(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 2, "await-line FILE RE")
+	re := regexp.MustCompile("(?m)" + args[1])
+	until(ts, args[1], func() bool {
+		text, err := os.ReadFile(ts.MkAbs(args[0]))
+		return err == nil && re.Match(text)
+	})
+}
+
+func hangup(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, neg, args, 0, "hangup")
+	for _, cmd := range ts.BackgroundCmds() {
+		ts.Check(cmd.Process.Signal(syscall.SIGHUP))
+	}
 }
 
 func stranger(ts *testscript.TestScript, neg bool, args []string) {

@@ -30,7 +30,7 @@ type textRenderer struct {
 func (t textRenderer) report(w *bufio.Writer, r *finding.Report) error {
 	fmt.Fprintf(w, "%s\n\n", t.in(bold, headline(r)))
 	t.matrix(w, r)
-	shown, collapsed := groups(r, t.verbose)
+	shown, collapsed, waived := groups(r, t.verbose)
 	for _, g := range shown {
 		t.group(w, g)
 	}
@@ -45,6 +45,9 @@ func (t textRenderer) report(w *bufio.Writer, r *finding.Report) error {
 	}
 	if len(r.Findings) == 0 {
 		fmt.Fprintf(w, "\nNo findings.\n")
+	}
+	for _, g := range waived {
+		t.waived(w, g)
 	}
 	t.gaps(w, r)
 	doors, findings := totals(r)
@@ -97,8 +100,10 @@ func (t textRenderer) matrix(w *bufio.Writer, r *finding.Report) {
 	fmt.Fprintf(w, "\n%s\n", profileHint)
 }
 
+func severityWord(s check.Severity) string { return fmt.Sprintf("%-8s", strings.ToUpper(s.String())) }
+
 func (t textRenderer) severity(s check.Severity) string {
-	word := fmt.Sprintf("%-8s", strings.ToUpper(s.String()))
+	word := severityWord(s)
 	switch s {
 	case check.Critical:
 		return t.in(red, word)
@@ -123,6 +128,24 @@ func (t textRenderer) group(w *bufio.Writer, g group) {
 		fmt.Fprintf(w, " (%s)", strings.Join(also, "; "))
 	}
 	fmt.Fprintln(w)
+	t.members(w, g)
+	t.remedy(w, f)
+}
+
+// waived writes a group that somebody has accepted: what it is and why it is
+// accepted. What could be done about it is for --verbose.
+func (t textRenderer) waived(w *bufio.Writer, g group) {
+	f := g.first
+	fmt.Fprintf(w, "\n%s  %s  %s (waived)\n", t.in(faint, severityWord(f.Severity)), t.in(bold, clean(f.Check)), g.title)
+	t.item(w, "  ", upper(waivedBy(f.Waived)))
+	t.members(w, g)
+	if t.verbose {
+		t.remedy(w, f)
+	}
+}
+
+// members writes the findings of a group.
+func (t textRenderer) members(w *bufio.Writer, g group) {
 	full := g.findings
 	if !t.verbose && len(full) > shownSubjects {
 		full = full[:shownSubjects]
@@ -137,6 +160,10 @@ func (t textRenderer) group(w *bufio.Writer, g group) {
 		}
 		t.item(w, "  ", fmt.Sprintf("and %d more: %s", len(rest), strings.Join(names, ", ")))
 	}
+}
+
+// remedy writes what to do about a finding.
+func (t textRenderer) remedy(w *bufio.Writer, f *finding.Finding) {
 	what := "What to do"
 	if how := takesEffect(f.Remediation); how != "" {
 		what += " (" + how + ")"
@@ -153,11 +180,10 @@ func (t textRenderer) group(w *bufio.Writer, g group) {
 }
 
 func (t textRenderer) finding(w *bufio.Writer, f *finding.Finding) {
-	line := t.in(bold, subject(f)) + ": " + clean(f.Summary)
-	if f.Action == finding.Stale {
-		line += " (stale: it cannot be told any more)"
+	t.item(w, "  ", t.in(bold, subject(f))+": "+clean(f.Summary)+remarks(f))
+	if f.Waived != nil && !t.verbose {
+		return
 	}
-	t.item(w, "  ", line)
 	evidence := f.Evidence
 	if !t.verbose && len(evidence) > shownEvidence {
 		evidence = strongest(evidence)

@@ -162,17 +162,33 @@ func (p *program) lineWriter(format string) func(*finding.Finding) error {
 
 // line writes a transition in one line.
 func (t textRenderer) line(w *bufio.Writer, f *finding.Finding) {
-	at := f.LastSeen
-	if f.ResolvedAt != nil {
-		at = *f.ResolvedAt
-	}
 	action := fmt.Sprintf("%-8s", clean(strings.ToUpper(string(f.Action))))
-	severity := t.severity(f.Severity)
-	if f.Action == finding.Resolved {
+	severity := severityWord(f.Severity)
+	switch {
+	case f.Action == finding.Resolved:
 		action = t.in(green, action)
-		severity = fmt.Sprintf("%-8s", strings.ToUpper(f.Severity.String()))
-	} else if f.Severity == check.Critical {
-		action = t.in(bold, action)
+	case f.Waived != nil: // nothing to be alarmed about
+	default:
+		severity = t.severity(f.Severity)
+		if f.Severity == check.Critical {
+			action = t.in(bold, action)
+		}
 	}
-	fmt.Fprintf(w, "%s  %s  %s  %s  %s: %s\n", at.UTC().Format("2006-01-02T15:04:05Z"), action, severity, clean(f.Check), subject(f), clean(f.Summary))
+	fmt.Fprintf(w, "%s  %s  %s  %s  %s: %s%s\n", f.At().UTC().Format(lineTime), action, severity, clean(f.Check), subject(f), clean(f.Summary), lineRemarks(f))
+}
+
+// lineTime is how moments begin a line.
+const lineTime = "2006-01-02T15:04:05Z"
+
+// lineRemarks are what is to be known of a transition beside its summary. That
+// it went stale is its action.
+func lineRemarks(f *finding.Finding) string {
+	var out string
+	if u := unrest(f); u != "" {
+		out += " (" + u + ")"
+	}
+	if f.Waived != nil {
+		out += " (" + waivedBy(f.Waived) + ")"
+	}
+	return out
 }

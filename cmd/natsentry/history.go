@@ -1,0 +1,501 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/natsentry/natsentry/agent/check"
+	"github.com/natsentry/natsentry/agent/finding"
+	"github.com/natsentry/natsentry/agent/posture"
+	"github.com/natsentry/natsentry/service"
+)
+
+// historyQuery is what is asked of the past.
+type historyQuery struct {
+	now         time.Time
+	from, until time.Time // until is zero without an end
+
+	server, cluster, check, door string
+	severity                     string
+	atLeast                      check.Severity // the same
+
+	transitions bool
+}
+
+// history is the past as it is printed: what the agent answered, its pages
+// joined and cut to what was asked, and the episodes in it. As JSON it is the
+// natsentry.v1.history of the endpoint with one field more.
+type history struct {
+	service.History
+	Episodes []finding.Episode `json:"episodes"` // the latest opening first
+}
+
+func (p *program) historyCommand() *cobra.Command {
+	var (
+		q                    historyQuery
+		since, until, prefix string
+	)
+	cmd := &cobra.Command{
+		Use:   "history",
+		Short: "Tell what became of findings: when a door opened, for how long, who came in",
+		Long: `Asks a running agent (natsentry run) what it remembers, and prints episodes: when
+a finding opened, how long it lasted or whether it still stands, and below an
+open door who was seen to come in meanwhile, the latest first. One that opened
+before --since is shown when it reached into that time.
+
+An agent remembers its last 10 000 transitions, and without --state or --store
+no more than since its start. A note says when that is less than was asked.
+
+--format json prints one object, with the transitions and the episodes of that
+time, whether --transitions is given or not.
+
+The user must be allowed to ask: one of the system account, or of an account
+that imports the subject. The user that natsentry permissions prints is not.`,
+		Example: `  natsentry history --context prod-sys
+  natsentry history --since 7d --severity critical
+  natsentry history --since 2026-03-01T00:00:00Z --until 2026-03-02T00:00:00Z --cluster east
+  natsentry history --transitions --server-name n1 --door client
+  natsentry history --format json | jq '.episodes[] | select(.resolved == null)'`,
+		Args: cobra.NoArgs,
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&since, "since", "24h", "from this `time` on: RFC 3339, or how long ago, like 90m, 24h or 7d")
+	flags.StringVar(&until, "until", "", "to this `time`, likewise (default: now)")
+	flags.StringVar(&q.server, "server-name", "", "only of the server with this `name` or id")
+	flags.StringVar(&q.cluster, "cluster", "", "only of the cluster with this `name`")
+	flags.StringVar(&q.check, "check", "", "only of this check: `id` or alias")
+	door := chooseAny(cmd, "door", "only of this door", doorWords()...)
+	severity := chooseAny(cmd, "severity", "only of this severity or worse", "critical", "warning", "info")
+	flags.BoolVar(&q.transitions, "transitions", false, "single transitions, one a line, the latest last")
+	format := chooseFlag(cmd, "format", "how to print", "text", "json", "markdown")
+	flags.StringVar(&prefix, "prefix", service.DefaultPrefix, "`prefix` of the agent's subjects")
+	complete(cmd, "check", checkCompletions)
+	for _, name := range []string{"since", "until"} {
+		complete(cmd, name, func() []string { return []string{"90m", "24h", "7d"} })
+	}
+	for _, name := range []string{"server-name", "cluster", "prefix"} {
+		complete(cmd, name, func() []string { return nil })
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		ctx := cmd.Context()
+		wrong := func(err error) error { return &usageError{cmd.CommandPath(), err} }
+		if err := checkPrefix(prefix); err != nil {
+			return wrong(err)
+		}
+		q.check, q.door, q.severity = strings.ToUpper(q.check), door.value, severity.value
+		if err := q.read(since, until, time.Now()); err != nil {
+			return wrong(err)
+		}
+		t, err := p.loadTarget(ctx)
+		if err != nil {
+			return err
+		}
+		a, err := p.connectToAsk(ctx, t, prefix)
+		if err != nil {
+			return err
+		}
+		defer a.nc.Close()
+		done := p.progress("asking the agent")
+		h, notes, err := q.ask(ctx, a, format.value == "json" || !q.transitions)
+		done()
+		if err != nil {
+			return err
+		}
+		for _, n := range notes {
+			p.note("%s", n)
+		}
+		return p.printHistory(h, &q, format.value)
+	}
+	return cmd
+}
+
+// chooseAny adds a flag that takes one of a few words, or none.
+func chooseAny(cmd *cobra.Command, name, usage string, words ...string) *choice {
+	c := &choice{words: words}
+	cmd.Flags().Var(c, name, usage)
+	complete(cmd, name, func() []string { return words })
+	return c
+}
+
+func doorWords() []string {
+	var words []string
+	for _, k := range posture.DoorKinds() {
+		words = append(words, k.String())
+	}
+	return words
+}
+
+// read takes the flags that are not words of a list.
+func (q *historyQuery) read(since, until string, now time.Time) (err error) {
+	q.now = now
+	if q.from, err = service.Moment(since, now); err != nil {
+		return fmt.Errorf("--since: %w", err)
+	}
+	if until != "" {
+		if q.until, err = service.Moment(until, now); err != nil {
+			return fmt.Errorf("--until: %w", err)
+		}
+		if q.until.Before(q.from) {
+			return errors.New("--until is before --since")
+		}
+	}
+	if q.severity != "" {
+		return q.atLeast.UnmarshalText([]byte(q.severity))
+	}
+	return nil
+}
+
+// ask asks for what is to be printed. notes are for whoever reads it.
+func (q *historyQuery) ask(ctx context.Context, a *asker, episodes bool) (h *history, notes []string, err error) {
+	if !episodes {
+		req := q.request(q.check)
+		req.Severity, req.Since = q.severity, q.from.UTC().Format(time.RFC3339Nano)
+		if !q.until.IsZero() {
+			req.Until = q.until.UTC().Format(time.RFC3339Nano)
+		}
+		told, err := a.history(ctx, req)
+		if err != nil {
+			return nil, nil, err
+		}
+		return &history{History: *told}, q.notes(told), nil
+	}
+	told, all, notes, err := q.past(ctx, a, q.check)
+	if err != nil {
+		return nil, nil, err
+	}
+	wanted := map[string]bool{} // checks; an alias is the agent's to know
+	for i := range all {
+		wanted[all[i].Check] = true
+	}
+	if q.check != "" && len(all) > 0 && !wanted[finding.Visited] {
+		_, visits, _, err := q.past(ctx, a, finding.Visited)
+		if err != nil {
+			return nil, nil, err
+		}
+		all = append(all, visits...)
+	}
+	h = &history{History: *told, Episodes: []finding.Episode{}}
+	for _, e := range finding.Episodes(all) {
+		if wanted[e.Check] && q.reaches(&e) {
+			h.Episodes = append(h.Episodes, e)
+		}
+	}
+	h.Transitions = slices.DeleteFunc(h.Transitions, func(f finding.Finding) bool { return !q.within(&f) })
+	h.Offset, h.Limit, h.Total, h.NextOffset = 0, max(1, len(h.Transitions)), len(h.Transitions), nil
+	return h, notes, nil
+}
+
+func (q *historyQuery) request(checkID string) service.Request {
+	return service.Request{Server: q.server, Cluster: q.cluster, Door: q.door, Check: checkID}
+}
+
+// past asks for everything that an agent knows of a check, or of all: what
+// began before --since and reached into that time may have left no transition
+// in it, and who came in may have come before. It is bounded by what an agent
+// remembers. all has the transitions in the order in which they were told, and
+// beside them the findings that stand since before the agent's memory begins.
+func (q *historyQuery) past(ctx context.Context, a *asker, checkID string) (told *service.History, all []finding.Finding, notes []string, err error) {
+	req := q.request(checkID)
+	if told, err = a.history(ctx, req); err != nil {
+		return nil, nil, nil, err
+	}
+	notes = q.notes(told)
+	known := map[string]bool{}
+	for i := range told.Transitions {
+		known[told.Transitions[i].Fingerprint] = true
+	}
+	req.Door = "" // that endpoint does not take it
+	standing, err := a.findings(ctx, req)
+	switch {
+	case errors.Is(err, errInterrupted):
+		return nil, nil, nil, err
+	case err != nil:
+		notes = append(notes, "what stands since before that may be missing: "+strings.ReplaceAll(cleanLines(err.Error()), "\n", "; "))
+	}
+	all = slices.Clone(told.Transitions)
+	slices.Reverse(all)
+	for i := range standing {
+		if f := &standing[i]; !known[f.Fingerprint] && (q.door == "" || f.Scope.Door.String() == q.door) {
+			all = append(all, *f)
+		}
+	}
+	return told, all, notes, nil
+}
+
+// within tells whether a transition happened in the time that is asked for.
+func (q *historyQuery) within(f *finding.Finding) bool {
+	at := f.At()
+	return f.Severity >= q.atLeast && !at.Before(q.from) && (q.until.IsZero() || !at.After(q.until))
+}
+
+// reaches tells whether a life reached into the time that is asked for.
+func (q *historyQuery) reaches(e *finding.Episode) bool {
+	return e.Severity >= q.atLeast && (e.Resolved == nil || !e.Resolved.Before(q.from)) && (q.until.IsZero() || !e.Opened.After(q.until))
+}
+
+func (q *historyQuery) notes(told *service.History) []string {
+	if !told.Since.After(q.from) {
+		return nil
+	}
+	return []string{fmt.Sprintf("the agent's memory begins at %s: what happened before is not told", told.Since.UTC().Format(lineTime))}
+}
+
+// history asks for transitions, the latest first. Its Since is what was
+// fetched from: later than what the agent said when there was more than that.
+func (a *asker) history(ctx context.Context, req service.Request) (*service.History, error) {
+	var all *service.History
+	seen := map[string]bool{} // pages move while transitions come
+	whole, err := a.pages(ctx, ".history", req, func(data []byte) (service.Page, error) {
+		page, err := decodeReply(data, service.HistoryType, func(h *service.History) string { return h.Type })
+		if err != nil {
+			return service.Page{}, err
+		}
+		transitions := page.Transitions
+		if all == nil {
+			all = page
+			all.Transitions = []finding.Finding{}
+		}
+		for i := range transitions {
+			if id := transitions[i].ID; !seen[id] {
+				seen[id] = true
+				all.Transitions = append(all.Transitions, transitions[i])
+			}
+		}
+		if page.Since.After(all.Since) {
+			all.Since = page.Since
+		}
+		return page.Page, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if n := len(all.Transitions); !whole && n > 0 {
+		all.Since = all.Transitions[n-1].At()
+	}
+	return all, nil
+}
+
+// findings asks for the findings that stand.
+func (a *asker) findings(ctx context.Context, req service.Request) ([]finding.Finding, error) {
+	var all []finding.Finding
+	seen := map[string]bool{}
+	_, err := a.pages(ctx, ".findings", req, func(data []byte) (service.Page, error) {
+		page, err := decodeReply(data, service.FindingsType, func(f *service.Findings) string { return f.Type })
+		if err != nil {
+			return service.Page{}, err
+		}
+		for i := range page.Findings {
+			if fp := page.Findings[i].Fingerprint; !seen[fp] {
+				seen[fp] = true
+				all = append(all, page.Findings[i])
+			}
+		}
+		return page.Page, nil
+	})
+	var refused *refusedBy
+	if errors.As(err, &refused) && refused.code == "404" {
+		return nil, nil // of a server that is no more, nothing stands
+	}
+	return all, err
+}
+
+func (p *program) printHistory(h *history, q *historyQuery, format string) error {
+	if format == "text" && q.transitions {
+		write := p.lineWriter(format)
+		for i := range slices.Backward(h.Transitions) {
+			if err := write(&h.Transitions[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return p.print(func(w *bufio.Writer) error {
+		switch format {
+		case "json":
+			return writeJSON(w, h, "  ")
+		case "markdown":
+			markdownRenderer{}.history(w, h, q)
+		default:
+			textRenderer{style: style{p.colourful(p.stdout)}}.history(w, h, q)
+		}
+		return nil
+	})
+}
+
+// shownVisitors is how many visitors of a door the text shows.
+const shownVisitors = 10
+
+// episode is an episode in words.
+type episode struct {
+	*finding.Episode
+	state  string        // what it came to
+	lasted time.Duration // until its end, or until now
+}
+
+func (h *history) episodes(now time.Time) []episode {
+	if h.Taken.After(now) {
+		now = h.Taken // by the agent's clock, which is the one that openings are told by
+	}
+	out := make([]episode, len(h.Episodes))
+	for i := range h.Episodes {
+		e := episode{Episode: &h.Episodes[i], state: "stands", lasted: now.Sub(h.Episodes[i].Opened)}
+		switch {
+		case e.Resolved != nil:
+			e.state, e.lasted = "resolved", e.Resolved.Sub(e.Opened)
+		case e.Stale:
+			e.state = "stale"
+		}
+		out[i] = e
+	}
+	return out
+}
+
+// subject names what an episode is about.
+func (e *episode) subject() string { return subject(&finding.Finding{Scope: e.Scope}) }
+
+// remarks are what is to be known of an episode beside its summary.
+func (e *episode) remarks() string {
+	if e.Waived {
+		return " (waived)"
+	}
+	return ""
+}
+
+// visitor is a peer that was seen to have come in.
+func visitor(e posture.Evidence) string {
+	if e.Value == "" {
+		return clean(e.Source)
+	}
+	return clean(e.Value) + " (" + clean(e.Source) + ")"
+}
+
+// headline tells what a history is of.
+func (h *history) headline(q *historyQuery) string {
+	const moment = "2006-01-02 15:04:05 UTC"
+	end := "now"
+	if !q.until.IsZero() {
+		end = q.until.UTC().Format(moment)
+	}
+	return fmt.Sprintf("system %s, from %s until %s", clean(h.System), q.from.UTC().Format(moment), end)
+}
+
+// tally counts episodes by what they came to.
+func tally(episodes []episode) string {
+	if len(episodes) == 0 {
+		return "no episodes"
+	}
+	states := map[string]int{}
+	waived := 0
+	for i := range episodes {
+		states[episodes[i].state]++
+		if episodes[i].Waived {
+			waived++
+		}
+	}
+	text := fmt.Sprintf("%s: %d stand, %d stale, %d resolved", plural(len(episodes), "episode", "episodes"), states["stands"], states["stale"], states["resolved"])
+	if waived > 0 {
+		text += fmt.Sprintf("; %d of them waived", waived)
+	}
+	return text
+}
+
+func (t textRenderer) history(w *bufio.Writer, h *history, q *historyQuery) {
+	episodes := h.episodes(q.now)
+	fmt.Fprintf(w, "%s\n", t.in(bold, h.headline(q)))
+	if len(episodes) > 0 {
+		fmt.Fprintf(w, "\n%-20s  %-8s  %-8s  %-8s  %-10s  %s\n", "OPENED", "LASTED", "STATE", "SEVERITY", "CHECK", "WHAT")
+	}
+	for i := range episodes {
+		t.episode(w, &episodes[i])
+	}
+	fmt.Fprintf(w, "\n%s\n", tally(episodes))
+}
+
+func (t textRenderer) episode(w *bufio.Writer, e *episode) {
+	severity, state := t.severity(e.Severity), fmt.Sprintf("%-8s", strings.ToUpper(e.state))
+	switch {
+	case e.Resolved != nil:
+		severity, state = severityWord(e.Severity), t.in(green, state)
+	case e.Waived: // nothing to be alarmed about
+		severity = severityWord(e.Severity)
+	case e.Stale:
+		state = t.in(yellow, state)
+	}
+	fmt.Fprintf(w, "%s  %-8s  %s  %s  %-10s  %s: %s%s\n", e.Opened.UTC().Format(lineTime), span(e.lasted), state, severity,
+		clean(e.Check), t.in(bold, e.subject()), clean(e.Summary), e.remarks())
+	shown := e.Visitors[:min(len(e.Visitors), shownVisitors)]
+	for _, v := range shown {
+		t.item(w, "    ", "came in: "+visitor(v))
+	}
+	if n := len(e.Visitors) - len(shown); n > 0 {
+		fmt.Fprintf(w, "    and %d more (--format json shows them)\n", n)
+	}
+}
+
+func (m markdownRenderer) history(w *bufio.Writer, h *history, q *historyQuery) {
+	fmt.Fprintf(w, "# natsentry: history of %s\n\n", escape(h.System))
+	episodes := h.episodes(q.now)
+	what := tally(episodes)
+	if q.transitions {
+		episodes, what = nil, plural(len(h.Transitions), "transition", "transitions")
+	}
+	fmt.Fprintf(w, "%s. %s.\n", upper(escape(h.headline(q))), upper(what))
+	if q.transitions {
+		m.transitions(w, h)
+	}
+	for i := range episodes {
+		if i == 0 {
+			fmt.Fprintln(w)
+		}
+		e := &episodes[i]
+		fmt.Fprintf(w, "- %s, %s, **%s**: %s %s **%s**: %s%s\n", e.Opened.UTC().Format(lineTime), span(e.lasted), e.state, e.Severity,
+			escape(e.Check), escape(e.subject()), escape(e.Summary), e.remarks())
+		for _, v := range e.Visitors {
+			fmt.Fprintf(w, "  - came in: %s\n", escape(visitor(v)))
+		}
+	}
+}
+
+// transitions writes single transitions, the latest last.
+func (m markdownRenderer) transitions(w *bufio.Writer, h *history) {
+	if len(h.Transitions) > 0 {
+		fmt.Fprintln(w)
+	}
+	for i := range slices.Backward(h.Transitions) {
+		f := &h.Transitions[i]
+		fmt.Fprintf(w, "- %s, **%s**: %s %s **%s**: %s%s\n", f.At().UTC().Format(lineTime), escape(string(f.Action)), f.Severity,
+			escape(f.Check), escape(subject(f)), escape(f.Summary), escape(lineRemarks(f)))
+	}
+}
+
+// span is a duration as people say it: its two largest units.
+func span(d time.Duration) string {
+	const day = 24 * time.Hour
+	two := func(n int64, unit string, rest int64, lesser string) string {
+		if rest == 0 {
+			return fmt.Sprintf("%d%s", n, unit)
+		}
+		return fmt.Sprintf("%d%s %d%s", n, unit, rest, lesser)
+	}
+	switch d = max(d, 0); {
+	case d < time.Second:
+		return fmt.Sprintf("%dms", d.Milliseconds())
+	case d < 10*time.Second:
+		return strings.Replace(fmt.Sprintf("%.1fs", d.Truncate(100*time.Millisecond).Seconds()), ".0s", "s", 1)
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", int64(d/time.Second))
+	case d < time.Hour:
+		return two(int64(d/time.Minute), "m", int64(d%time.Minute/time.Second), "s")
+	case d < day:
+		return two(int64(d/time.Hour), "h", int64(d%time.Hour/time.Minute), "m")
+	default:
+		return two(int64(d/day), "d", int64(d%day/time.Hour), "h")
+	}
+}
