@@ -139,8 +139,8 @@ func TestHistoryEndpoint(t *testing.T) {
 	}
 	var ids []string
 	for i := range all {
-		if fd := &all[i]; fd.At().Before(first.Since) {
-			t.Errorf("%s at %v is from before the history begins, %v", fd.Check, fd.At(), first.Since)
+		if fd := &all[i]; fd.At.Before(first.Since) {
+			t.Errorf("%s at %v is from before the history begins, %v", fd.Check, fd.At, first.Since)
 		}
 		if slices.Contains(published, all[i].ID) { // others may have come later
 			ids = append(ids, all[i].ID)
@@ -159,7 +159,7 @@ func TestHistoryEndpoint(t *testing.T) {
 		if i < 0 {
 			t.Fatalf("no door that is %s", a)
 		}
-		return all[i].At().UTC().Format(time.RFC3339Nano)
+		return all[i].At.UTC().Format(time.RFC3339Nano)
 	}
 	opened, resolved := moment(finding.Opened), moment(finding.Resolved)
 	actions := func(payload string) []finding.Action {

@@ -52,7 +52,7 @@ func (p *History) shrink() { shrinkFindings(p.Transitions) }
 
 // showsPast: servers that are no more are asked for by the names they had.
 func (v *view) showsPast(f *finding.Finding) bool {
-	at := f.At()
+	at := f.At
 	return v.shows(f) && !at.Before(v.since) && (v.until.IsZero() || !at.After(v.until)) &&
 		(v.Door == "" || f.Scope.Door.String() == v.Door)
 }

@@ -195,7 +195,7 @@ func (k *inFile) turns() <-chan agent.Turn { return k.turn }
 func (k *inFile) run(ctx context.Context) {
 	since := time.Now()
 	if len(k.book.lines) > 0 {
-		since = k.book.lines[0].Entry.Finding.At()
+		since = k.book.lines[0].Entry.Finding.At
 	}
 	h := finding.NewHistory(historyLimit, since)
 	for i := range k.book.lines {

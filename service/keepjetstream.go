@@ -602,7 +602,7 @@ func (k *inJetStream) loadHistory(ctx context.Context) (*finding.History, error)
 			return nil // not ours; the stream is the user's, too
 		}
 		if first && cfg.OptStartSeq > 0 {
-			h = finding.NewHistory(historyLimit, f.At())
+			h = finding.NewHistory(historyLimit, f.At)
 		}
 		first = false
 		h.Add(&f)

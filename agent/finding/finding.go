@@ -42,6 +42,7 @@ type Finding struct {
 	Evidence    []posture.Evidence `json:"evidence"`
 	Remediation Remediation        `json:"remediation"`
 	Refs        []string           `json:"refs"`
+	At          time.Time          `json:"at"` // when this transition was seen
 	FirstSeen   time.Time          `json:"first_seen"`
 	LastSeen    time.Time          `json:"last_seen"`
 	ResolvedAt  *time.Time         `json:"resolved_at"`

@@ -44,7 +44,7 @@ func NewHistory(limit int, since time.Time) *History {
 func (h *History) Add(f *Finding) {
 	if len(h.list) >= h.limit {
 		cut := h.limit/10 + 1
-		h.since = h.list[cut-1].At()
+		h.since = h.list[cut-1].At
 		h.list = slices.Clone(h.list[cut:])
 	}
 	h.list = append(h.list, *f)
@@ -55,14 +55,6 @@ func (h *History) Since() time.Time { return h.since }
 
 // All lists the transitions, oldest first.
 func (h *History) All() []Finding { return slices.Clone(h.list) }
-
-// At is when the transition happened.
-func (f *Finding) At() time.Time {
-	if f.Action == Resolved && f.ResolvedAt != nil {
-		return *f.ResolvedAt
-	}
-	return f.LastSeen
-}
 
 // Episode is one life of a finding: from its opening to its end.
 type Episode struct {
@@ -132,7 +124,7 @@ func visits(episodes []*Episode, transitions []Finding) {
 			continue
 		}
 		for _, e := range doors[at(f.Scope)] {
-			if f.At().Before(e.Opened) || e.Resolved != nil && f.At().After(*e.Resolved) {
+			if f.At.Before(e.Opened) || e.Resolved != nil && f.At.After(*e.Resolved) {
 				continue
 			}
 			for _, v := range f.Evidence {

@@ -44,9 +44,9 @@ func TestCollapseLeadsToTheSameEnd(t *testing.T) {
 func TestHistoryForgetsTheOldest(t *testing.T) {
 	h := NewHistory(100, time.Unix(0, 0))
 	for i := range 250 {
-		h.Add(&Finding{ID: fmt.Sprint(i), LastSeen: time.Unix(int64(i+1), 0)})
+		h.Add(&Finding{ID: fmt.Sprint(i), At: time.Unix(int64(i+1), 0)})
 		all := h.All()
-		if len(all) > 100 || all[len(all)-1].ID != fmt.Sprint(i) || all[0].At().Before(h.Since()) {
+		if len(all) > 100 || all[len(all)-1].ID != fmt.Sprint(i) || all[0].At.Before(h.Since()) {
 			t.Fatalf("after %d: %d kept, the last is %s, complete since %v", i, len(all), all[len(all)-1].ID, h.Since())
 		}
 	}
@@ -57,10 +57,10 @@ func TestEpisodes(t *testing.T) {
 	moment := func(s int64) *time.Time { m := at(s); return &m }
 	scope := check.Scope{Kind: check.KindServer, Cluster: "c1", Server: "n1", Door: posture.Client}
 	visit := func(s int64, who string) Finding {
-		return Finding{Fingerprint: "s", Check: Visited, Scope: scope, Action: Opened, FirstSeen: at(s), LastSeen: at(s), Evidence: []posture.Evidence{{Value: who}}}
+		return Finding{Fingerprint: "s", Check: Visited, Scope: scope, Action: Opened, At: at(s), FirstSeen: at(s), LastSeen: at(s), Evidence: []posture.Evidence{{Value: who}}}
 	}
 	door := func(a Action, first, seen int64, end *time.Time, sev check.Severity) Finding {
-		return Finding{Fingerprint: "d", Check: "DOOR_001", Scope: scope, Action: a, FirstSeen: at(first), LastSeen: at(seen), ResolvedAt: end, Severity: sev}
+		return Finding{Fingerprint: "d", Check: "DOOR_001", Scope: scope, Action: a, At: at(seen), FirstSeen: at(first), LastSeen: at(seen), ResolvedAt: end, Severity: sev}
 	}
 	got := Episodes([]Finding{
 		visit(5, "too early"),

@@ -151,7 +151,7 @@ func (l *Ledger) fail(snap *posture.Snapshot, e *Entry, f Finding, looked time.T
 	}
 	stale := e.Finding.Action == Stale
 	f.FirstSeen, f.Flaps = e.Finding.FirstSeen, l.flaps(e, snap.Taken)
-	f.Action, f.ID, f.Epoch = e.Finding.Action, e.Finding.ID, e.Finding.Epoch
+	f.Action, f.ID, f.Epoch, f.At = e.Finding.Action, e.Finding.ID, e.Finding.Epoch, e.Finding.At
 	e.now, e.passed, e.unseen = f, time.Time{}, time.Time{}
 	told, worse := &e.Finding, f.Severity > e.Finding.Severity || f.Cause != e.Finding.Cause
 	if told.LastSeen = snap.Taken; f.content() == e.Content && !stale {
@@ -213,7 +213,7 @@ func (l *Ledger) resolve(snap *posture.Snapshot, e *Entry) *Entry {
 func (l *Ledger) tell(snap *posture.Snapshot, e *Entry, a Action) *Entry {
 	e.Content, e.Told = e.Finding.content(), snap.Taken
 	e.Count++
-	e.Finding.Action, e.Finding.Epoch = a, snap.Epoch
+	e.Finding.Action, e.Finding.Epoch, e.Finding.At = a, snap.Epoch, snap.Taken
 	e.Finding.ID = digest(e.Finding.Fingerprint, string(a), e.Content, e.Anchor, strconv.FormatUint(e.Count, 10))
 	e.now = e.Finding
 	return e

@@ -231,7 +231,7 @@ func (q *historyQuery) past(ctx context.Context, a *asker, checkID string) (told
 
 // within tells whether a transition happened in the time that is asked for.
 func (q *historyQuery) within(f *finding.Finding) bool {
-	at := f.At()
+	at := f.At
 	return f.Severity >= q.atLeast && !at.Before(q.from) && (q.until.IsZero() || !at.After(q.until))
 }
 
@@ -277,7 +277,7 @@ func (a *asker) history(ctx context.Context, req service.Request) (*service.Hist
 		return nil, err
 	}
 	if n := len(all.Transitions); !whole && n > 0 {
-		all.Since = all.Transitions[n-1].At()
+		all.Since = all.Transitions[n-1].At
 	}
 	return all, nil
 }
@@ -470,7 +470,7 @@ func (m markdownRenderer) transitions(w *bufio.Writer, h *history) {
 	}
 	for i := range slices.Backward(h.Transitions) {
 		f := &h.Transitions[i]
-		fmt.Fprintf(w, "- %s, **%s**: %s %s **%s**: %s%s\n", f.At().UTC().Format(lineTime), escape(string(f.Action)), f.Severity,
+		fmt.Fprintf(w, "- %s, **%s**: %s %s **%s**: %s%s\n", f.At.UTC().Format(lineTime), escape(string(f.Action)), f.Severity,
 			escape(f.Check), escape(subject(f)), escape(f.Summary), escape(lineRemarks(f)))
 	}
 }

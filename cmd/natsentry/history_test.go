@@ -44,7 +44,7 @@ func TestSpan(t *testing.T) {
 // told is a transition so long before the moment of the fixtures.
 func told(fp string, f finding.Finding, a finding.Action, opened, at time.Duration) finding.Finding {
 	f.Fingerprint, f.Action = fp, a
-	f.FirstSeen, f.LastSeen = taken.Add(-opened), taken.Add(-at)
+	f.FirstSeen, f.LastSeen, f.At = taken.Add(-opened), taken.Add(-at), taken.Add(-at)
 	f.ID = fmt.Sprint(fp, a, at)
 	if a == finding.Resolved {
 		end := f.LastSeen
@@ -464,7 +464,7 @@ func TestHistoryOfALongLife(t *testing.T) {
 		fd := testFinding(id, "", scope, id+" on "+server, evidence...)
 		fd.Remediation, fd.Refs, fd.System, fd.Action = finding.Remediation{}, []string{}, "prod", a
 		fd.Fingerprint = finding.Fingerprint(id, "prod", scope, false)
-		fd.FirstSeen, fd.LastSeen = now.Add(-opened), now.Add(-at)
+		fd.FirstSeen, fd.LastSeen, fd.At = now.Add(-opened), now.Add(-at), now.Add(-at)
 		if a == finding.Resolved {
 			end := fd.LastSeen
 			fd.ResolvedAt = &end
@@ -534,7 +534,7 @@ func TestHistoryOfALongLife(t *testing.T) {
 		t.Errorf("%d transitions, total %d", got, all.Total)
 	}
 	for i := range all.Transitions {
-		if at := all.Transitions[i].At(); i > 0 && at.After(all.Transitions[i-1].At()) || at.Before(all.Since) {
+		if at := all.Transitions[i].At; i > 0 && at.After(all.Transitions[i-1].At) || at.Before(all.Since) {
 			t.Fatalf("transition %d at %v is not in its place", i, at)
 		}
 	}

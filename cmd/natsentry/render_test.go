@@ -48,7 +48,7 @@ func testFinding(id string, cause posture.Cause, scope check.Scope, summary stri
 		Type: finding.Type, ID: "e1", Fingerprint: "f1", Check: id, Aliases: append([]string{}, c.Aliases...), Severity: c.Severity,
 		Action: finding.Opened, Cause: cause, System: "prod", Scope: scope, Summary: summary, Evidence: evidence,
 		Remediation: r, Refs: []string{"https://docs.example/" + id},
-		FirstSeen: taken, LastSeen: taken, Epoch: 3,
+		At: taken, FirstSeen: taken, LastSeen: taken, Epoch: 3,
 	}
 }
 
@@ -241,7 +241,7 @@ func TestLine(t *testing.T) {
 	open := fleetReport().Findings[0]
 	resolved := open
 	at := taken.Add(time.Minute)
-	resolved.Action, resolved.ResolvedAt = finding.Resolved, &at
+	resolved.Action, resolved.At, resolved.ResolvedAt = finding.Resolved, at, &at
 	flapping := open
 	flapping.Flaps = 5
 	var out strings.Builder

@@ -174,7 +174,7 @@ func (t textRenderer) line(w *bufio.Writer, f *finding.Finding) {
 			action = t.in(bold, action)
 		}
 	}
-	fmt.Fprintf(w, "%s  %s  %s  %s  %s: %s%s\n", f.At().UTC().Format(lineTime), action, severity, clean(f.Check), subject(f), clean(f.Summary), lineRemarks(f))
+	fmt.Fprintf(w, "%s  %s  %s  %s  %s: %s%s\n", f.At.UTC().Format(lineTime), action, severity, clean(f.Check), subject(f), clean(f.Summary), lineRemarks(f))
 }
 
 // lineTime is how moments begin a line.
