@@ -43,9 +43,10 @@ func Evaluate(snap *posture.Snapshot, policy Policy) []Result {
 
 func (c *Check) judge(out []Result, snap *posture.Snapshot, policy Policy) []Result {
 	if c.Group != nil {
+		nameless := unnamed(snap)
 		for _, g := range groups(snap, c.By) {
 			g.split(c)
-			out = append(out, Result{Check: c, Scope: g.Scope, Looked: g.looked(), Verdict: c.judgeGroup(policy, snap, g)})
+			out = append(out, Result{Check: c, Scope: g.Scope, Looked: g.looked(), Verdict: c.judgeGroup(policy, snap, g, nameless)})
 		}
 		return out
 	}
@@ -102,7 +103,7 @@ func (c *Check) cannotTell(s *posture.Server) (v Verdict, ok bool) {
 	return Verdict{}, true
 }
 
-func (c *Check) judgeGroup(policy Policy, snap *posture.Snapshot, g Group) Verdict {
+func (c *Check) judgeGroup(policy Policy, snap *posture.Snapshot, g Group, nameless int) Verdict {
 	v := c.Group(policy, snap, g)
 	if v.Outcome == Pass && len(g.Missing) > 0 {
 		names := make([]string, len(g.Missing))
@@ -111,8 +112,8 @@ func (c *Check) judgeGroup(policy Policy, snap *posture.Snapshot, g Group) Verdi
 		}
 		return unknown("those that answered agree; no answer from %s", strings.Join(names, ", "))
 	}
-	if n := unnamed(snap); v.Outcome == Pass && n > 0 && c.Needs != 0 {
-		return unknown("those that answered agree; %s not known by name may belong to them", count(n, "server"))
+	if v.Outcome == Pass && nameless > 0 && c.Needs != 0 {
+		return unknown("those that answered agree; %s not known by name may belong to them", count(nameless, "server"))
 	}
 	return v
 }

@@ -45,7 +45,25 @@ func (r Rules) withDefaults() Rules {
 type Ledger struct {
 	system string
 	rules  Rules
-	book   map[string]*Entry // by fingerprint
+	book   map[subject]*Entry
+	round  uint64 // counts the evaluations
+}
+
+// subject is what a fingerprint is made of, but the system. Most results are
+// of subjects without a finding, which need no fingerprint.
+type subject struct {
+	check, cluster, server string
+	kind                   check.Kind
+	door                   posture.DoorKind
+	id                     string // only where another server has the same name
+}
+
+func subjectOf(checkID string, scope *check.Scope, duplicateName bool) subject {
+	s := subject{check: checkID, cluster: scope.Cluster, server: scope.Server, kind: scope.Kind, door: scope.Door}
+	if duplicateName {
+		s.id = scope.ServerID
+	}
+	return s
 }
 
 // Entry is what a ledger keeps of one fingerprint: the finding as it was last
@@ -59,6 +77,7 @@ type Entry struct {
 	Opened  []time.Time `json:"opened"`  // the openings of the flap window
 	Anchor  string      `json:"anchor"`  // see anchor
 
+	round  uint64    // the last evaluation that had a result of its subject
 	now    Finding   // as it is, where an update is held back
 	passed time.Time // the look that saw it gone first; zero when it was there at the last one
 	unseen time.Time // the look that first could not tell
@@ -69,17 +88,19 @@ func (e *Entry) Stands() bool { return e.Finding.Action != Resolved }
 
 // NewLedger makes an empty ledger for a system.
 func NewLedger(system string, rules Rules) *Ledger {
-	return &Ledger{system: system, rules: rules.withDefaults(), book: map[string]*Entry{}}
+	return &Ledger{system: system, rules: rules.withDefaults(), book: map[subject]*Entry{}}
 }
 
 // Restore replaces all that the ledger knows by what another one has written
 // down.
 func (l *Ledger) Restore(entries []Entry) {
-	l.book = make(map[string]*Entry, len(entries))
+	l.book = make(map[subject]*Entry, len(entries))
 	for i := range entries {
 		e := entries[i]
 		e.now = e.Finding
-		l.book[e.Finding.Fingerprint] = &e
+		f := &e.Finding
+		duplicate := f.Fingerprint == Fingerprint(f.Check, f.System, f.Scope, true)
+		l.book[subjectOf(f.Check, &f.Scope, duplicate)] = &e
 	}
 }
 
@@ -91,45 +112,53 @@ func (l *Ledger) Restore(entries []Entry) {
 // counts as Pass. An Unknown, twice, makes it stale and never resolves it.
 func (l *Ledger) Apply(snap *posture.Snapshot, results []check.Result, policy *check.Policy) []Entry {
 	duplicates := duplicateNames(snap)
-	seen := make(map[string]bool, len(l.book))
+	l.round++
 	var out []Entry
 	for i := range results {
 		r := &results[i]
-		e := (*Entry)(nil)
-		if r.Outcome != check.Fail && len(l.book) == 0 {
+		key := subjectOf(r.Check.ID, &r.Scope, duplicates[r.Scope.Server])
+		e := l.book[key]
+		if e == nil && r.Outcome != check.Fail {
 			continue
 		}
-		fp := Fingerprint(r.Check.ID, l.system, r.Scope, duplicates[r.Scope.Server])
-		// Two subjects of one fingerprint can only be duplicates that have
-		// not been told apart; the first is kept.
-		if seen[fp] {
+		if e == nil {
+			e = &Entry{Finding: Finding{Action: Resolved, Fingerprint: Fingerprint(r.Check.ID, l.system, r.Scope, key.id != "")}}
+			l.book[key] = e
+		}
+		// Two results of one subject can only be of servers that have not been
+		// told apart; the first is kept.
+		if e.round == l.round {
 			continue
 		}
-		seen[fp] = true
-		switch e = l.book[fp]; {
-		case r.Outcome == check.Fail:
-			e = l.fail(snap, e, l.finding(snap, r, fp, policy), r.Looked)
-		case e == nil || !e.Stands() || r.Pending:
-			e = nil // nothing stands, or it may be known soon
-		case r.Outcome == check.Unknown:
-			e = l.unknown(snap, e, r.Looked)
-		default:
-			e = l.pass(snap, e, r.Looked)
-		}
-		if e != nil {
+		e.round = l.round
+		if l.weigh(snap, e, r, policy) {
 			out = append(out, *e)
 		}
 	}
-	for fp, e := range l.book {
+	for key, e := range l.book {
 		switch {
-		case !seen[fp] && e.Stands():
+		case e.round != l.round && e.Stands():
 			out = append(out, *l.resolve(snap, e))
 		case !e.Stands() && passed(e.Told, snap.Taken, l.rules.Remember):
-			delete(l.book, fp)
+			delete(l.book, key)
 		}
 	}
 	slices.SortStableFunc(out, func(a, b Entry) int { return worstFirst(&a.Finding, &b.Finding) })
 	return out
+}
+
+// weigh takes one result and tells whether there is something to tell.
+func (l *Ledger) weigh(snap *posture.Snapshot, e *Entry, r *check.Result, policy *check.Policy) bool {
+	switch {
+	case r.Outcome == check.Fail:
+		return l.fail(snap, e, l.finding(snap, r, e.Finding.Fingerprint, policy), r.Looked)
+	case !e.Stands() || r.Pending:
+		return false // nothing stands, or it may be known soon
+	case r.Outcome == check.Unknown:
+		return l.unknown(snap, e, r.Looked)
+	default:
+		return l.pass(snap, e, r.Looked)
+	}
 }
 
 func (l *Ledger) finding(snap *posture.Snapshot, r *check.Result, fp string, policy *check.Policy) Finding {
@@ -140,11 +169,11 @@ func (l *Ledger) finding(snap *posture.Snapshot, r *check.Result, fp string, pol
 	return f
 }
 
-// fail returns the entry when there is something to tell.
-func (l *Ledger) fail(snap *posture.Snapshot, e *Entry, f Finding, looked time.Time) *Entry {
+func (l *Ledger) fail(snap *posture.Snapshot, e *Entry, f Finding, looked time.Time) bool {
 	f.LastSeen, f.Epoch = snap.Taken, snap.Epoch
-	if e == nil || !e.Stands() {
-		return l.open(snap, e, f)
+	if !e.Stands() {
+		l.open(snap, e, f)
+		return true
 	}
 	if apart(e.passed, looked, l.rules.Apart) {
 		l.noteOpening(e, snap.Taken) // it was gone, and only its flapping kept it open
@@ -155,29 +184,26 @@ func (l *Ledger) fail(snap *posture.Snapshot, e *Entry, f Finding, looked time.T
 	e.now, e.passed, e.unseen = f, time.Time{}, time.Time{}
 	told, worse := &e.Finding, f.Severity > e.Finding.Severity || f.Cause != e.Finding.Cause
 	if told.LastSeen = snap.Taken; f.content() == e.Content && !stale {
-		return nil
+		return false
 	}
 	if !stale && !worse && !passed(e.Told, snap.Taken, l.rules.UpdateEvery) {
-		return nil // held back
+		return false // held back
 	}
 	e.Finding = f
-	return l.tell(snap, e, Updated)
+	l.tell(snap, e, Updated)
+	return true
 }
 
-func (l *Ledger) open(snap *posture.Snapshot, e *Entry, f Finding) *Entry {
-	if e == nil {
-		e = &Entry{}
-		l.book[f.Fingerprint] = e
-	}
+func (l *Ledger) open(snap *posture.Snapshot, e *Entry, f Finding) {
 	l.noteOpening(e, snap.Taken)
 	f.FirstSeen, f.Flaps = snap.Taken, l.flaps(e, snap.Taken)
 	e.Finding, e.now = f, f
 	e.Anchor = anchor(snap, f.Scope)
 	e.passed, e.unseen = time.Time{}, time.Time{}
-	return l.tell(snap, e, Opened)
+	l.tell(snap, e, Opened)
 }
 
-func (l *Ledger) pass(snap *posture.Snapshot, e *Entry, looked time.Time) *Entry {
+func (l *Ledger) pass(snap *posture.Snapshot, e *Entry, looked time.Time) bool {
 	e.unseen = time.Time{}
 	switch {
 	case e.passed.IsZero() || looked.Before(e.passed):
@@ -185,12 +211,13 @@ func (l *Ledger) pass(snap *posture.Snapshot, e *Entry, looked time.Time) *Entry
 	case !apart(e.passed, looked, l.rules.Apart):
 	case l.flaps(e, snap.Taken) >= l.rules.FlapCount && looked.Sub(e.passed) < l.rules.FlapQuiet:
 	default:
-		return l.resolve(snap, e)
+		l.resolve(snap, e)
+		return true
 	}
-	return nil
+	return false
 }
 
-func (l *Ledger) unknown(snap *posture.Snapshot, e *Entry, looked time.Time) *Entry {
+func (l *Ledger) unknown(snap *posture.Snapshot, e *Entry, looked time.Time) bool {
 	e.passed = time.Time{}
 	switch {
 	case e.Finding.Action == Stale:
@@ -198,9 +225,10 @@ func (l *Ledger) unknown(snap *posture.Snapshot, e *Entry, looked time.Time) *En
 		e.unseen = looked
 	case apart(e.unseen, looked, l.rules.Apart):
 		e.Finding = e.now
-		return l.tell(snap, e, Stale)
+		l.tell(snap, e, Stale)
+		return true
 	}
-	return nil
+	return false
 }
 
 func (l *Ledger) resolve(snap *posture.Snapshot, e *Entry) *Entry {

@@ -248,7 +248,7 @@ func TestClockThatIsSetBack(t *testing.T) {
 	a := newLedger(t)
 	hour := time.Hour
 	a.at(hour, on("N1", "n1", check.Fail, "open"))
-	text, err := json.Marshal(a.book[a.Findings()[0].Fingerprint])
+	text, err := json.Marshal(a.book[subjectOf("DOOR_001", &a.Findings()[0].Scope, false)])
 	if err != nil {
 		t.Fatal(err)
 	}
