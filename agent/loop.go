@@ -50,7 +50,6 @@ var (
 // looks and touches work beside it and send it what they bring.
 type loop struct {
 	*Agent
-	ctx  context.Context
 	snap *posture.Snapshot // nil before the first sweep
 
 	sweeping    bool
@@ -122,15 +121,15 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.collector.Listen(a.intake.put); err != nil {
 		return fmt.Errorf("agent: %w", err)
 	}
-	l := newLoop(ctx, a)
+	l := newLoop(a)
 	defer l.stopTimers()
 	tick := time.NewTicker(a.cfg.Interval)
 	defer tick.Stop()
 	if a.Leading() && a.State() == nil {
-		l.startSweep()
+		l.startSweep(ctx)
 	}
 	for {
-		if err := l.step(tick.C, connection); err != nil {
+		if err := l.step(ctx, tick.C, connection); err != nil {
 			return err
 		}
 		if ctx.Err() != nil {
@@ -139,9 +138,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 }
 
-func newLoop(ctx context.Context, a *Agent) *loop {
+func newLoop(a *Agent) *loop {
 	l := &loop{
-		Agent: a, ctx: ctx, snap: a.snapshot(),
+		Agent: a, snap: a.snapshot(),
 		swept: make(chan sweepResult, 1), looked: make(chan lookResult, maxLooks), inSight: map[string]bool{},
 		pursuits: map[string]*pursuit{}, awaiting: map[string]bool{}, reloads: map[string]posture.Reload{},
 		loaded: map[string]time.Time{}, unfound: map[string]time.Time{}, visits: map[string][]posture.Session{},
@@ -154,46 +153,46 @@ func newLoop(ctx context.Context, a *Agent) *loop {
 }
 
 // step waits for one thing and does what it calls for.
-func (l *loop) step(tick <-chan time.Time, connection <-chan nats.Status) error {
+func (l *loop) step(ctx context.Context, tick <-chan time.Time, connection <-chan nats.Status) error {
 	var touched <-chan struct{}
 	if l.toucher != nil {
 		touched = l.toucher.ready
 	}
 	select {
-	case <-l.ctx.Done():
+	case <-ctx.Done():
 	case <-tick:
-		l.startSweep()
+		l.startSweep(ctx)
 	case <-l.soon.C():
 		l.soon.stop()
-		l.startSweep()
+		l.startSweep(ctx)
 	case r := <-l.swept:
-		return l.onSwept(r)
+		return l.onSwept(ctx, r)
 	case <-l.intake.ready:
-		l.onNews(l.intake.take())
+		l.onNews(ctx, l.intake.take())
 	case <-l.look.C():
 		l.look.stop()
-		l.startLook()
+		l.startLook(ctx)
 	case r := <-l.looked:
-		l.onLooked(r)
+		l.onLooked(ctx, r)
 	case <-l.poll.C:
 		l.onPoll()
 	case <-touched:
-		l.onTouched(l.toucher.takeEnded())
+		l.onTouched(ctx, l.toucher.takeEnded())
 	case <-l.visit.C():
 		l.visit.stop()
-		l.onVisits()
+		l.onVisits(ctx)
 	case <-l.claims.C():
 		l.claims.stop()
 		l.onClaims()
 	case <-l.settle.C():
-		l.verdict()
+		l.verdict(ctx)
 	case reply := <-l.scans:
-		l.onScan(reply)
+		l.onScan(ctx, reply)
 	case p := <-l.policies:
 		l.policy = p
-		l.judgeNow()
+		l.judgeNow(ctx)
 	case t := <-l.turns:
-		l.onTurn(t)
+		l.onTurn(ctx, t)
 	case status := <-connection:
 		return l.onConnection(status)
 	}
@@ -221,7 +220,7 @@ func (l *loop) onConnection(status nats.Status) error {
 }
 
 // onTurn begins or ends leading.
-func (l *loop) onTurn(t Turn) {
+func (l *loop) onTurn(ctx context.Context, t Turn) {
 	was := l.leading.Swap(t.Lead)
 	if !t.Lead {
 		if was {
@@ -233,10 +232,10 @@ func (l *loop) onTurn(t Turn) {
 	l.log.Info("leading", slog.Int("known", len(t.Book)))
 	l.ledger.Restore(t.Book)
 	if l.snap == nil || !was {
-		l.startSweep()
+		l.startSweep(ctx)
 		return
 	}
-	l.judgeNow()
+	l.judgeNow(ctx)
 }
 
 // refuse answers all who wait for a sweep.
@@ -247,18 +246,18 @@ func (l *loop) refuse(err error) {
 	l.replies, l.nextReplies, l.ready = nil, nil, nil
 }
 
-func (l *loop) onScan(reply chan scanned) {
+func (l *loop) onScan(ctx context.Context, reply chan scanned) {
 	if !l.Leading() {
 		reply <- scanned{err: ErrNotLeading}
 		return
 	}
 	l.nextReplies = append(l.nextReplies, reply)
 	l.sessionsToo = true
-	l.startSweep()
+	l.startSweep(ctx)
 }
 
 // startSweep sweeps beside the loop, or after the sweep that is under way.
-func (l *loop) startSweep() {
+func (l *loop) startSweep(ctx context.Context) {
 	switch {
 	case !l.Leading():
 		return
@@ -270,20 +269,20 @@ func (l *loop) startSweep() {
 	l.replies, l.nextReplies = l.nextReplies, nil
 	opts := collect.Options{Sessions: l.sessionsDue(l.sessionsToo)}
 	l.sessionsToo = false
-	ctx, prev := l.ctx, l.snap
+	prev := l.snap
 	go func() {
 		snap, err := l.collector.Sweep(ctx, prev, opts)
 		l.swept <- sweepResult{snap, err}
 	}()
 }
 
-func (l *loop) onSwept(r sweepResult) error {
+func (l *loop) onSwept(ctx context.Context, r sweepResult) error {
 	l.sweeping = false
 	// Those who wait for the sweep that comes next are not answered with this
 	// one: it may have begun before they asked.
 	defer func() {
-		if l.sweepAgain && l.ctx.Err() == nil {
-			l.startSweep()
+		if l.sweepAgain && ctx.Err() == nil {
+			l.startSweep(ctx)
 		}
 	}()
 	if r.err != nil {
@@ -292,7 +291,7 @@ func (l *loop) onSwept(r sweepResult) error {
 		}
 		l.replies = nil
 		switch {
-		case l.ctx.Err() != nil:
+		case ctx.Err() != nil:
 		case l.snap == nil && (errors.Is(r.err, collect.ErrNotSystemAccount) || errors.Is(r.err, collect.ErrNotPermitted)):
 			return r.err // what the next sweep cannot do either is for the user to mend
 		default:
@@ -311,7 +310,7 @@ func (l *loop) onSwept(r sweepResult) error {
 		l.soon.atMost(placePause)
 	}
 	l.full = true
-	l.touch(l.snap.Servers, l.probeWait())
+	l.touch(ctx, l.snap.Servers, l.probeWait())
 	if l.toucher != nil {
 		l.toucher.forget(l.snap)
 	}
@@ -327,7 +326,7 @@ func (l *loop) probeWait() time.Duration {
 
 // touch starts the touches that are due at servers that are not yet published,
 // and has all judged when they have ended, or after so long.
-func (l *loop) touch(servers []*posture.Server, wait time.Duration) {
+func (l *loop) touch(ctx context.Context, servers []*posture.Server, wait time.Duration) {
 	l.dirty = true
 	if l.toucher != nil {
 		jobs := l.toucher.plan(servers, l.now())
@@ -335,11 +334,11 @@ func (l *loop) touch(servers []*posture.Server, wait time.Duration) {
 			l.awaiting[j.server] = true
 		}
 		if len(jobs) > 0 {
-			l.toucher.start(l.ctx, jobs)
+			l.toucher.start(ctx, jobs)
 		}
 	}
 	if len(l.awaiting) == 0 {
-		l.verdict()
+		l.verdict(ctx)
 		return
 	}
 	l.settle.atMost(wait)
@@ -347,7 +346,7 @@ func (l *loop) touch(servers []*posture.Server, wait time.Duration) {
 
 // onTouched takes what touches have found. The servers that the loop holds may
 // have been published; those that changed are replaced.
-func (l *loop) onTouched(ended map[string]bool) {
+func (l *loop) onTouched(ctx context.Context, ended map[string]bool) {
 	waited := len(l.awaiting) > 0
 	for id, more := range ended {
 		if !more {
@@ -359,30 +358,30 @@ func (l *loop) onTouched(ended map[string]bool) {
 	}
 	l.dirty = true
 	if waited && len(l.awaiting) == 0 {
-		l.verdict()
+		l.verdict(ctx)
 		return
 	}
 	l.settle.atMost(max(lookWait, 4*l.slow)) // judging must not become all that is done
 }
 
 // verdict judges what has come, if anything has.
-func (l *loop) verdict() {
+func (l *loop) verdict(ctx context.Context) {
 	l.settle.stop()
 	if !l.dirty || l.snap == nil || !l.Leading() {
 		return
 	}
-	l.judgeNow()
+	l.judgeNow(ctx)
 }
 
 // judgeNow judges the fleet as it is known.
-func (l *loop) judgeNow() {
+func (l *loop) judgeNow(ctx context.Context) {
 	if l.snap == nil || !l.Leading() {
 		return
 	}
 	clear(l.awaiting)
 	began := time.Now()
 	l.snap = l.finish()
-	state := l.judge(l.ctx, l.snap, l.full)
+	state := l.judge(ctx, l.snap, l.full)
 	l.slow = time.Since(began)
 	l.dirty, l.full = false, false
 	for _, r := range l.ready {
@@ -452,7 +451,7 @@ func (l *loop) schedule() {
 }
 
 // startLook looks at the servers whose time has come, beside the loop.
-func (l *loop) startLook() {
+func (l *loop) startLook(ctx context.Context) {
 	if l.snap == nil || !l.Leading() {
 		return
 	}
@@ -475,7 +474,7 @@ func (l *loop) startLook() {
 	}
 	if len(ids) > 0 {
 		l.looks++
-		ctx, prev := l.ctx, l.snap
+		prev := l.snap
 		go func() {
 			ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 			defer cancel()
@@ -486,7 +485,7 @@ func (l *loop) startLook() {
 	l.schedule()
 }
 
-func (l *loop) onLooked(r lookResult) {
+func (l *loop) onLooked(ctx context.Context, r lookResult) {
 	l.looks--
 	touch := map[string]bool{}
 	for _, id := range r.ids {
@@ -510,6 +509,6 @@ func (l *loop) onLooked(r lookResult) {
 		l.soon.atMost(0) // a sweep knows who is missing
 	}
 	if changed := l.mergeLook(r.look, touch); len(changed) > 0 {
-		l.touch(changed, lookWait)
+		l.touch(ctx, changed, lookWait)
 	}
 }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"slices"
 	"time"
 
@@ -8,7 +9,7 @@ import (
 )
 
 // onNews does what events call for.
-func (l *loop) onNews(n news) {
+func (l *loop) onNews(ctx context.Context, n news) {
 	if !l.Leading() || l.snap == nil {
 		return
 	}
@@ -47,7 +48,7 @@ func (l *loop) onNews(n news) {
 		l.claims.atMost(max(0, claimsPause-l.now().Sub(l.claimed)))
 	}
 	if n.failed {
-		l.judgeNow()
+		l.judgeNow(ctx)
 	}
 }
 
@@ -100,7 +101,7 @@ func (l *loop) onConnected(s *posture.Server, sessions []posture.Session) {
 }
 
 // onVisits adds clients that came to the sessions of their servers.
-func (l *loop) onVisits() {
+func (l *loop) onVisits(ctx context.Context) {
 	next := *l.snap
 	next.Servers = slices.Clone(l.snap.Servers)
 	for i, s := range next.Servers {
@@ -123,7 +124,7 @@ func (l *loop) onVisits() {
 	next.Taken = l.now()
 	l.snap = &next
 	clear(l.visits)
-	l.judgeNow()
+	l.judgeNow(ctx)
 }
 
 // maxSessions bounds what events add to the sessions of one server.

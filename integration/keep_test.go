@@ -197,7 +197,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 			f := start(t, storeSpecs(t)...)
 			waitActive(t, f, f.Server("n1"), 3)
 			js := makeStore(t, f.Server("n2"))
-			var armed, crashed = make(chan struct{}), make(chan struct{})
+			armed, crashed := make(chan struct{}), make(chan struct{})
 			gone := make(chan struct{})
 			t.Cleanup(func() { close(gone) })
 			nc := connectSys(t, f.Server("n1"))

@@ -245,17 +245,17 @@ func (k *inJetStream) gain(ctx context.Context) error {
 
 // leadBlind leads although the store cannot be reached: an auditor that waits
 // for it would say nothing. What it tells may have been told before.
-func (k *inJetStream) leadBlind() {
+func (k *inJetStream) leadBlind(ctx context.Context) {
 	k.mu.Lock()
 	k.term++
 	k.leading, k.blind = true, true
 	k.mu.Unlock()
 	k.log.Error("the store cannot be reached: leading without it; what was told before is told again, and kept when the store is back")
 	k.t.lead(true)
-	k.send(context.Background(), agent.Turn{Lead: true})
+	k.send(ctx, agent.Turn{Lead: true})
 }
 
-func (k *inJetStream) lose() {
+func (k *inJetStream) lose(ctx context.Context) {
 	k.mu.Lock()
 	was := k.leading
 	k.term++
@@ -263,13 +263,14 @@ func (k *inJetStream) lose() {
 	k.mu.Unlock()
 	if was {
 		k.t.lead(false)
-		k.send(context.Background(), agent.Turn{})
+		k.send(ctx, agent.Turn{})
 	}
 }
 
 // send gives the agent its turn. An agent that has ended takes none.
 func (k *inJetStream) send(ctx context.Context, t agent.Turn) {
-	ctx, cancel := context.WithTimeout(ctx, 10*storeTime)
+	// The turn has to be told however little time the request had that led to it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*storeTime)
 	defer cancel()
 	select {
 	case k.turn <- t:

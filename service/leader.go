@@ -1,7 +1,6 @@
 package service
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"sync"
@@ -56,9 +55,7 @@ func (s *Service) forward(e endpoint, r micro.Request) {
 	if e.scan {
 		limit = scanTime
 	}
-	ctx, cancel := context.WithTimeout(s.ctx, limit)
-	defer cancel()
-	answer, err := s.nc.RequestWithContext(ctx, leaderSubject(s.cfg.Prefix, e.name), r.Data())
+	answer, err := s.nc.Request(leaderSubject(s.cfg.Prefix, e.name), r.Data(), limit)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
 		s.respondError(r, refuse(503, "no natsentry leads at the moment, and another one takes over: ask again in a second"))

@@ -41,10 +41,10 @@ func (k *inJetStream) elect(ctx context.Context) {
 		case <-k.conflicts:
 			if k.isLeading() {
 				k.log.Warn("another agent has kept something else; reading the store again")
-				k.lose()
+				k.lose(ctx)
 			}
 		case <-ctx.Done():
-			k.resign()
+			k.resign(context.WithoutCancel(ctx))
 			return
 		}
 	}
@@ -57,7 +57,7 @@ func (k *inJetStream) beat(ctx context.Context, late bool) {
 	if err := k.open(ctx); err != nil {
 		k.unreachable(err)
 		if late && !k.isLeading() {
-			k.leadBlind()
+			k.leadBlind(ctx)
 		}
 		return
 	}
@@ -73,7 +73,7 @@ func (k *inJetStream) beat(ctx context.Context, late bool) {
 	default:
 		k.unreachable(err)
 		if late && !k.isLeading() {
-			k.leadBlind()
+			k.leadBlind(ctx)
 		}
 	}
 }
@@ -110,7 +110,7 @@ func (k *inJetStream) renew(ctx context.Context) error {
 		return err
 	}
 	k.leaseHeld = false
-	k.lose()
+	k.lose(ctx)
 	return nil
 }
 
@@ -127,7 +127,7 @@ func (k *inJetStream) acquire(ctx context.Context) error {
 	case e.Revision() != k.seenRevision:
 		k.seenRevision, k.seenAt = e.Revision(), time.Now()
 		if k.isBlind() {
-			k.lose()
+			k.lose(ctx)
 		}
 		return nil
 	case time.Since(k.seenAt) < k.cfg.Lease:
@@ -160,8 +160,8 @@ func (k *inJetStream) renewed(rev uint64) {
 }
 
 // resign gives the lease back, so that the next agent need not wait.
-func (k *inJetStream) resign() {
-	ctx, cancel := context.WithTimeout(context.Background(), storeTime)
+func (k *inJetStream) resign(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
 	k.drain(ctx)
 	if !k.leaseHeld {

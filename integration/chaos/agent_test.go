@@ -38,7 +38,7 @@ const agentURL = "NATSENTRY_CHAOS_AGENT"
 func TestMain(m *testing.M) {
 	if url := os.Getenv(agentURL); url != "" {
 		if err := runAgent(url); err != nil {
-			fmt.Fprintln(os.Stderr, err)
+			fmt.Fprintln(os.Stderr, err) //nolint:forbidigo // this process is the agent
 			os.Exit(1)
 		}
 		return
@@ -50,7 +50,7 @@ func TestMain(m *testing.M) {
 func runAgent(url string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})) //nolint:forbidigo // this process is the agent
 	var h hooks
 	go h.obey()
 	nc, err := nats.Connect(url, nats.UserInfo("sys", password), nats.CustomInboxPrefix("_INBOX_AUDIT"), nats.Name("natsentry"),
@@ -115,7 +115,7 @@ func (h *hooks) step(name string) {
 }
 
 func (h *hooks) obey() {
-	lines := bufio.NewScanner(os.Stdin)
+	lines := bufio.NewScanner(os.Stdin) //nolint:forbidigo // this process is the agent
 	for lines.Scan() {
 		fields := strings.Fields(lines.Text())
 		switch {

@@ -256,7 +256,7 @@ func (r *rig) change(ctx context.Context) int {
 		name := fmt.Sprintf("v%d", rng.IntN(victims))
 		open := !r.truth.now(name)
 		began := time.Now()
-		if err := r.fleet.Server(name).Reload(r.t.Context(), victim(open)); err != nil {
+		if err := r.fleet.Server(name).Reload(context.WithoutCancel(ctx), victim(open)); err != nil {
 			r.t.Error(err)
 			return n
 		}
