@@ -23,8 +23,8 @@ import (
 	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
-	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
+	"golang.org/x/crypto/bcrypt"
 
 	"github.com/natsentry/natsentry/integration/fleet"
 )
@@ -35,8 +35,7 @@ import (
 //	console   Lines that begin with "$ " are commands of one shell; what
 //	          follows each is its output, compared after normalize.
 //	          fleet=demo      on a running `natsentry demo`
-//	          fleet=operator  on a server in operator mode; natsentry.creds is
-//	                          there, as the nsc commands shown above would make it
+//	          fleet=operator  on a server in operator mode, beside its nsc
 //	          fleet=NAME      on the server that the conf block of that name configures
 //	          user=NAME       as that user of it; default natsentry. "-" is nobody
 //	          exit=N          the block's last command ends with that code
@@ -46,7 +45,8 @@ import (
 //	          repository      in this repository, not in an empty folder
 //	conf      A server must start with it. fleet=NAME keeps it for what follows.
 //	          The output of `natsentry permissions` goes where a comment names
-//	          it, and "$2a$11$..." becomes the hash of a password.
+//	          it, files that commands have written may be included, and
+//	          "$2a$11$..." becomes the hash of a password.
 //	yaml      A file for the commands after it: file=NAME. The day 2027-01-31 is
 //	          one that has not come yet.
 //	go        A program that must run and print something; fleet and user as above.
@@ -63,7 +63,6 @@ var update = flag.Bool("update", false, "rewrite the outputs shown in the docume
 var notRun = map[string]string{
 	"git clone https://github.com/natsentry/natsentry":               "needs the repository's own address; go test is what runs this test",
 	"go install github.com/natsentry/natsentry/cmd/natsentry@latest": "there is no release yet, and the text says so",
-	"natsentry permissions --format nsc --account SYS | sh":          "needs nsc and an operator's keys; its flags are read into a user's claims instead",
 	"nats server passwd --generate":                                  "its output is a new secret every time; it has its own test",
 	"go test ./integration -run '^$' -bench Sweep":                   "takes seconds of all cores and prints the machine's own numbers; .ci/run bench runs it",
 }
@@ -74,13 +73,24 @@ const docsPassword = "password-of-the-documents"
 const (
 	placeholderHash    = "$2a$11$..."
 	placeholderPrinted = "$2a$11$REPLACE.WITH.THE.OUTPUT.OF.nats.server.passwd"
-	placeholderUser    = "# the output of `natsentry permissions`"
 	placeholderAddress = "127.0.0.1:4222"
 	placeholderDay     = "2027-01-31"
 )
 
 // aheadDay is what placeholderDay stands for while a document is run.
 var aheadDay = time.Now().AddDate(0, 3, 0).Format(time.DateOnly)
+
+// printedUser is where the output of `natsentry permissions` goes, and included
+// names a file.
+var (
+	printedUser = regexp.MustCompile("# the output of `natsentry (permissions[^`]*)`")
+	included    = regexp.MustCompile(`include "([^"]+)"`)
+)
+
+// hashedNow is a hash for files that are no templates.
+func hashedNow(password string) string {
+	return string(must(bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)))
+}
 
 // TestDocs runs the documents, each beside the others.
 func TestDocs(t *testing.T) {
@@ -240,23 +250,27 @@ func documents(t *testing.T) []string {
 	return append(paths, "../README.md")
 }
 
-// tools are the commands that documents use.
+// tools are the commands that documents use. For nsc there is a stand-in, see
+// TestMain.
 type tools struct{ dir, natsentry, nats, goenv string }
 
-// makeTools builds the commands.
+// makeTools puts the commands into a folder.
 func makeTools(t *testing.T) tools {
 	t.Helper()
 	dir := t.TempDir()
 	k := tools{dir: dir, natsentry: filepath.Join(dir, "natsentry"), nats: filepath.Join(dir, "nats")}
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", k.natsentry, "../cmd/natsentry").CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v: %s", err, out)
+	built, err := buildNatsentry()
+	if err != nil {
+		t.Fatal(err)
 	}
 	installed, err := fleet.Install(t.Context(), "github.com/nats-io/natscli/nats", "nats", natsCLI)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(installed, k.nats); err != nil {
-		t.Fatal(err)
+	for link, to := range map[string]string{k.natsentry: built, k.nats: installed, filepath.Join(dir, "nsc"): must(os.Executable())} {
+		if err := os.Symlink(to, link); err != nil {
+			t.Fatal(err)
+		}
 	}
 	goenv, err := exec.CommandContext(t.Context(), "go", "env", "GOENV").Output()
 	if err != nil {
@@ -377,7 +391,6 @@ type session struct {
 	doc    *document
 	dir    string
 	fleets map[string]*place
-	nsc    string // the last nsc commands that the document showed
 }
 
 // place is where commands connect to.
@@ -439,7 +452,7 @@ func (s *session) environment(p *place) []string {
 	env := slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "NATS_") || strings.HasPrefix(kv, "GOBIN=") })
 	env = append(env,
 		"PATH="+s.tools.dir+string(os.PathListSeparator)+os.Getenv("PATH"),
-		"XDG_CONFIG_HOME="+filepath.Join(s.dir, ".config"), "GOENV="+s.tools.goenv, "GOBIN="+filepath.Join(s.dir, "bin"), "TZ=UTC", "LC_ALL=C",
+		"XDG_CONFIG_HOME="+filepath.Join(s.dir, ".config"), "GOENV="+s.tools.goenv, "GOBIN="+filepath.Join(s.dir, "bin"), "NSC_HOME="+filepath.Join(s.dir, ".nsc"), "TZ=UTC", "LC_ALL=C",
 	)
 	if p == nil {
 		// What connects by mistake must not reach a server of the developer's.
@@ -512,9 +525,6 @@ func (s *session) console(t *testing.T, b *block) {
 	}
 	if changed {
 		s.doc.write(b, steps)
-	}
-	if strings.Contains(b.text(), "nsc add user") {
-		s.nsc = b.text()
 	}
 }
 
@@ -633,19 +643,21 @@ func (s *session) demo(t *testing.T) *place {
 // configure starts a server with a configuration of the document.
 func (s *session) configure(t *testing.T, b *block) {
 	t.Helper()
-	text := b.text()
-	if strings.Contains(text, placeholderUser) {
-		user, err := exec.CommandContext(t.Context(), s.tools.natsentry, "permissions").Output()
+	text := printedUser.ReplaceAllStringFunc(b.text(), func(comment string) string {
+		args := strings.Fields(printedUser.FindStringSubmatch(comment)[1])
+		user, err := exec.CommandContext(t.Context(), s.tools.natsentry, args...).Output()
 		if err != nil {
 			t.Fatal(err)
 		}
-		text = strings.ReplaceAll(text, placeholderUser, string(user))
+		return string(user)
+	})
+	hash := hashedNow(docsPassword)
+	reader := strings.NewReplacer(placeholderHash, hash, placeholderPrinted, hash, "/var/lib/nats", "{{dir}}/data")
+	files := map[string]string{}
+	for _, m := range included.FindAllStringSubmatch(text, -1) {
+		files[m[1]] = reader.Replace(string(must(os.ReadFile(filepath.Join(s.dir, m[1])))))
 	}
-	text = strings.NewReplacer(
-		placeholderHash, `{{bcrypt "`+docsPassword+`"}}`, placeholderPrinted, `{{bcrypt "`+docsPassword+`"}}`,
-		"/var/lib/nats", "{{dir}}/data",
-	).Replace(text)
-	f, err := fleet.Start(t.Context(), fleet.Spec{Name: "n1", Config: text})
+	f, err := fleet.Start(t.Context(), fleet.Spec{Name: "n1", Config: reader.Replace(text), Files: files})
 	if err != nil {
 		t.Fatalf("%s: %v", b, err)
 	}
@@ -662,45 +674,12 @@ func (s *session) configure(t *testing.T, b *block) {
 	s.fleets[b.attr["fleet"]] = &place{f.Server("n1").Addr("client"), "natsentry", docsPassword}
 }
 
-var (
-	nscFlag  = regexp.MustCompile(`(--[a-z-]+)(?: '([^']*)'| ([0-9]\S*))?`)
-	nscKnown = []string{"--account", "--name", "--allow-pub", "--allow-sub", "--allow-pub-response", "--response-ttl"}
-)
-
-// operator starts a server in operator mode, and does by jwt/v2 what the nsc
-// commands of the document would: a user of the system account with those
-// permissions, and its credentials in natsentry.creds.
+// operator starts a server in operator mode, whose keys nsc has.
 func (s *session) operator(t *testing.T) *place {
 	t.Helper()
 	op := newOperator(t)
-	f := start(t, fleet.Spec{Name: "n1", Config: op.config()})
-	add, _, _ := strings.Cut(s.nsc, "nsc generate creds")
-	token, seed := op.user(op.system, "natsentry", func(c *jwt.UserClaims) {
-		for _, m := range nscFlag.FindAllStringSubmatch(add[strings.Index(add, "nsc add user"):], -1) {
-			switch value := m[2]; m[1] {
-			case "--allow-pub":
-				c.Pub.Allow.Add(strings.Split(value, ",")...)
-			case "--allow-sub":
-				c.Sub.Allow.Add(strings.Split(value, ",")...)
-			case "--allow-pub-response":
-				// nsc takes 1 when no number follows (its permission flags' NoOptDefVal).
-				c.Resp = &jwt.ResponsePermission{MaxMsgs: 1}
-			case "--response-ttl":
-				c.Resp.Expires = must(time.ParseDuration(m[3]))
-			default:
-				if !slices.Contains(nscKnown, m[1]) {
-					t.Errorf("what does nsc do with %s?", m[1])
-				}
-			}
-		}
-	})
-	if token == "" {
-		t.Fatal("the document shows no nsc commands")
-	}
-	creds := must(jwt.FormatUserConfig(token, []byte(seed)))
-	if err := os.WriteFile(filepath.Join(s.dir, "natsentry.creds"), creds, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	op.save(filepath.Join(s.dir, ".nsc"))
+	f := start(t, fleet.Spec{Name: "n1", Config: op.config() + `jetstream { store_dir: "{{dir}}/jetstream" }`})
 	return &place{address: f.Server("n1").Addr("client")}
 }
 

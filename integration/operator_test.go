@@ -14,6 +14,7 @@ import (
 // applications, and all their keys.
 type operator struct {
 	t      testing.TB
+	key    nkeys.KeyPair
 	jwt    string
 	system signer
 	app    signer
@@ -35,7 +36,7 @@ func newOperator(t testing.TB) *operator {
 	claims := jwt.NewOperatorClaims(must(key.PublicKey()))
 	claims.Name = "OP"
 	claims.SystemAccount = must(system.PublicKey())
-	o := &operator{t: t, jwt: must(claims.Encode(key))}
+	o := &operator{t: t, key: key, jwt: must(claims.Encode(key))}
 	for _, a := range []struct {
 		name string
 		key  nkeys.KeyPair

@@ -242,3 +242,30 @@ func doorsUnseen(t *testing.T, f *fleet.Fleet, state *agent.State) {
 		t.Errorf("totals %+v", totals)
 	}
 }
+
+// TestConnectEventsShowBearers: whoever may hear CONNECT events can log in as
+// the bearer users that come, on every version. docs/permissions.md says so.
+func TestConnectEventsShowBearers(t *testing.T) {
+	t.Parallel()
+	op := newOperator(t)
+	var specs []fleet.Spec
+	for _, version := range []string{"", "v2.10.29", "v2.11.17"} {
+		spec := fleet.Spec{Name: "newest", Config: op.config()}
+		if version != "" {
+			spec.Name, spec.Binary = strings.ReplaceAll(version, ".", "-"), binary(t, version)
+		}
+		specs = append(specs, spec)
+	}
+	f := start(t, specs...)
+	for _, s := range f.Servers() {
+		hearer := op.login(op.system, "hearer", func(c *jwt.UserClaims) { c.Sub.Allow.Add(collect.Events()...) })
+		events := must(connect(t, s.URL(), hearer).SubscribeSync("$SYS.ACCOUNT.*.CONNECT"))
+		token, _ := op.user(op.app, "bearer", func(c *jwt.UserClaims) { c.BearerToken = true })
+		bearer := nats.UserJWT(func() (string, error) { return token, nil }, func([]byte) ([]byte, error) { return nil, nil })
+		eventually(t, s.Name()+" shows the JWT of a bearer who comes", func() bool {
+			connect(t, s.URL(), bearer).Close()
+			m, err := events.NextMsg(time.Second)
+			return err == nil && strings.Contains(string(m.Data), token)
+		})
+	}
+}

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -83,8 +85,17 @@ type inJetStream struct {
 	waiting int
 	working int
 	trouble error
+	blocked bool // the trouble is a lane's: that the lease is renewed does not end it
 	retryAt time.Time
 	backoff time.Duration
+	refused refusedSubject
+}
+
+// refusedSubject is the last subject of the store that the user may not publish
+// to.
+type refusedSubject struct {
+	subject string
+	at      time.Time
 }
 
 // lane is the way of one finding's transitions into the store, one after the
@@ -120,14 +131,24 @@ const (
 	maxWorking  = 64                     // findings that are kept at the same time
 	shortestTry = 200 * time.Millisecond // between two tries of a store that cannot be reached
 	longestTry  = 2 * time.Second
+	keepTime    = 3 * storeTime // of one transition
 )
 
-// ErrNoStore means that the stream or the bucket is missing.
-var ErrNoStore = errors.New("the store is not set up: `natsentry setup` prints what it takes")
+// Errors of a store that waiting does not help.
+var (
+	// ErrNoStore means that the stream or the bucket is missing.
+	ErrNoStore = errors.New("the store is not set up: `natsentry setup` prints what it takes")
+	// ErrStoreNotPermitted means that the user may not use the store.
+	ErrStoreNotPermitted = errors.New("the user may not use the store: `natsentry permissions --store` prints what it needs")
+)
 
 // InJetStream is the keeper of any number of agents of one system. It returns
-// [ErrNoStore] when the account has no such stream or bucket. A store that
-// cannot be reached is no error: it is waited for.
+// [ErrNoStore] when the account has no such stream or bucket, and
+// [ErrStoreNotPermitted] when the user may not ask for them. A store that cannot
+// be reached is no error: it is waited for.
+//
+// The connection's error handler is wrapped: it is where the server says what
+// the user may not do.
 func InJetStream(ctx context.Context, cfg JetStreamConfig) (Keeper, error) {
 	k, err := newInJetStream(cfg)
 	if err != nil {
@@ -135,7 +156,7 @@ func InJetStream(ctx context.Context, cfg JetStreamConfig) (Keeper, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
-	if err := k.open(ctx); errors.Is(err, ErrNoStore) {
+	if err := k.reason(k.open(ctx)); errors.Is(err, ErrNoStore) || errors.Is(err, ErrStoreNotPermitted) {
 		return nil, err
 	} else if err != nil {
 		k.log.Warn("the store cannot be reached yet", slog.Any("error", err))
@@ -167,7 +188,44 @@ func newInJetStream(cfg JetStreamConfig) (*inJetStream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("service: store: %w", err)
 	}
+	next := cfg.Conn.ErrorHandler()
+	cfg.Conn.SetErrorHandler(func(nc *nats.Conn, sub *nats.Subscription, err error) {
+		k.noteRefusal(err)
+		if next != nil {
+			next(nc, sub, err)
+		}
+	})
 	return k, nil
+}
+
+// noteRefusal remembers that the server refused a request to the store. The
+// request itself only times out.
+func (k *inJetStream) noteRefusal(err error) {
+	if !errors.Is(err, nats.ErrPermissionViolation) {
+		return
+	}
+	_, subject, found := strings.Cut(err.Error(), `for Publish to "`)
+	subject, _, _ = strings.Cut(subject, `"`)
+	if !found || !slices.ContainsFunc([]string{StoreAPI + ".", "$JS.API.", "$KV.", StorePrefix + "."}, func(p string) bool { return strings.HasPrefix(subject, p) }) {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.refused = refusedSubject{subject, time.Now()}
+}
+
+// reason is why a request failed, where more is known than the request's own
+// error tells.
+func (k *inJetStream) reason(err error) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case time.Since(k.refused.at) < 2*keepTime && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout)):
+		return fmt.Errorf("publishing to %s is refused: %w", k.refused.subject, ErrStoreNotPermitted)
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrNoStreamResponse):
+		return fmt.Errorf("%w: JetStream is down, or the account is not set up as `natsentry setup` prints it", err)
+	}
+	return err
 }
 
 // open finds the stream and the bucket, once.
@@ -437,11 +495,11 @@ func (k *inJetStream) work(ctx context.Context, term uint64, fp string, l *lane)
 			if mismatch(err) {
 				k.conflict(term)
 			} else if ctx.Err() == nil {
-				k.unreachable(err)
+				k.unreachable(err, true)
 			}
 			return
 		}
-		k.reached()
+		k.reached(true)
 		k.mu.Lock()
 		if k.term == term {
 			l.waiting = l.waiting[1:]
@@ -454,7 +512,7 @@ func (k *inJetStream) work(ctx context.Context, term uint64, fp string, l *lane)
 
 // keep takes a transition through the steps that are left.
 func (k *inJetStream) keep(ctx context.Context, term uint64, fp string, l *lane, p *parcel) error {
-	ctx, cancel := context.WithTimeout(ctx, 3*storeTime)
+	ctx, cancel := context.WithTimeout(ctx, keepTime)
 	defer cancel()
 	key := k.token + ".finding." + fp
 	rec := record{Entry: p.entry, Last: l.last, Pending: true, Writer: k.id}
@@ -657,10 +715,12 @@ func (k *inJetStream) conflict(term uint64) {
 	}
 }
 
-// unreachable notes that the store does not answer, and has told what waits
-// for it.
-func (k *inJetStream) unreachable(err error) {
+// unreachable notes that the store does not answer, a lane or the election, and
+// has told what waits for it.
+func (k *inJetStream) unreachable(err error, lane bool) {
+	err = k.reason(err)
 	k.mu.Lock()
+	k.blocked = k.blocked || lane
 	first := k.trouble == nil
 	k.trouble = err
 	k.backoff = min(max(2*k.backoff, shortestTry), longestTry)
@@ -675,10 +735,15 @@ func (k *inJetStream) unreachable(err error) {
 	}
 }
 
-func (k *inJetStream) reached() {
+// reached notes that the store answers, a lane or the election.
+func (k *inJetStream) reached(lane bool) {
 	k.mu.Lock()
+	if k.blocked && !lane && k.waiting > 0 {
+		k.mu.Unlock()
+		return // the bucket answers; of the stream that is not known yet
+	}
 	was := k.trouble
-	k.trouble, k.backoff = nil, 0
+	k.trouble, k.blocked, k.backoff = nil, false, 0
 	waiting := k.waiting
 	k.mu.Unlock()
 	if was != nil {

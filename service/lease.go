@@ -55,7 +55,7 @@ func (k *inJetStream) beat(ctx context.Context, late bool) {
 	ctx, cancel := context.WithTimeout(ctx, storeTime)
 	defer cancel()
 	if err := k.open(ctx); err != nil {
-		k.unreachable(err)
+		k.unreachable(err, false)
 		if late && !k.isLeading() {
 			k.leadBlind(ctx)
 		}
@@ -71,7 +71,7 @@ func (k *inJetStream) beat(ctx context.Context, late bool) {
 	case err == nil:
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 	default:
-		k.unreachable(err)
+		k.unreachable(err, false)
 		if late && !k.isLeading() {
 			k.leadBlind(ctx)
 		}
@@ -156,7 +156,7 @@ func (k *inJetStream) renewed(rev uint64) {
 	k.mu.Lock()
 	k.leaseAt = time.Now()
 	k.mu.Unlock()
-	k.reached()
+	k.reached(false)
 }
 
 // resign gives the lease back, so that the next agent need not wait.

@@ -3,7 +3,9 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,19 +16,39 @@ import (
 
 // grants are the subjects that natsentry uses, and no others.
 type grants struct {
-	asks, publishes       []string // publish
-	hears, serves, watch  []string // subscribe
-	user, account, prefix string
+	user, account      string
+	publish, subscribe []grant
 }
 
-func newGrants(user, account, prefix string) grants {
+// grant is a group of subjects, and why.
+type grant struct {
+	why      string
+	subjects []string
+}
+
+func newGrants(user, account, prefix string, store bool) grants {
 	publishes, serves := service.Permissions(prefix)
-	return grants{
-		asks: collect.Requests(), publishes: publishes,
-		hears: append([]string{inboxPrefix + ".>"}, collect.Events()...), serves: serves,
-		watch: publishes, // what one publishes, the other reads
-		user:  user, account: account, prefix: prefix,
+	g := grants{
+		user: user, account: account,
+		publish: []grant{
+			{"what the servers are asked; * is PING and every server id", collect.Requests()},
+			{"what `natsentry run` publishes", publishes},
+		},
+		subscribe: []grant{
+			{"answers", []string{inboxPrefix + ".>"}},
+			{"events of the servers, and requests that change them (see docs/permissions.md on CONNECT)", collect.Events()},
+			{"requests that `natsentry run` answers", serves},
+			{"`natsentry watch`", publishes}, // what one publishes, the other reads
+		},
 	}
+	if store {
+		keeps, between := service.StorePermissions(prefix)
+		g.publish = append(g.publish,
+			grant{"`natsentry run --store`: keeping, and reading what is kept", keeps},
+			grant{"and what one agent asks another", between})
+		g.subscribe = append(g.subscribe, grant{"`natsentry run --store`: what one agent asks another", between})
+	}
+	return g
 }
 
 // Names that can stand in a configuration file, in a shell command and in a
@@ -44,15 +66,33 @@ func checkPrefix(prefix string) error {
 	return nil
 }
 
+// checkNames refuses names of accounts and users that would need quoting. It is
+// given them by flag.
+func checkNames(names map[string]string) error {
+	for _, flag := range slices.Sorted(maps.Keys(names)) {
+		if !plainName.MatchString(names[flag]) {
+			return fmt.Errorf("--%s %q: letters, digits and $ _ . @ + = - are accepted", flag, names[flag])
+		}
+	}
+	return nil
+}
+
 func (p *program) permissionsCommand() *cobra.Command {
-	var user, account, prefix string
+	var (
+		user, account, prefix string
+		store                 bool
+	)
 	cmd := &cobra.Command{
 		Use:   "permissions",
 		Short: "Print the least-privilege user that natsentry needs",
 		Long: `Prints a user of the system account that may do what natsentry does and
-nothing else: not reload, not kick, not drain a server, not read an account's
-JWT. As a part of a server's configuration file, or as nsc commands.`,
+nothing else: not reload, not kick, not drain a server, not ask for an account's
+JWT nor push one. As a part of a server's configuration file, or as nsc commands.
+
+With --store it may also keep what it tells in JetStream, as natsentry setup sets
+it up.`,
 		Example: `  natsentry permissions                        # goes into accounts { SYS { users [ ... ] } }
+  natsentry permissions --store                # for natsentry run --store
   natsentry permissions --user auditor --prefix audit.eu
   natsentry permissions --format nsc --account SYS`,
 		Args:        cobra.NoArgs,
@@ -62,16 +102,15 @@ JWT. As a part of a server's configuration file, or as nsc commands.`,
 	cmd.Flags().StringVar(&user, "user", service.Name, "`name` of the user")
 	cmd.Flags().StringVar(&account, "account", "SYS", "`name` of the system account")
 	cmd.Flags().StringVar(&prefix, "prefix", service.DefaultPrefix, "`prefix` of the service's subjects")
+	cmd.Flags().BoolVar(&store, "store", false, "for natsentry run --store, too")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := checkPrefix(prefix); err != nil {
 			return &usageError{cmd.CommandPath(), err}
 		}
-		for flag, name := range map[string]string{"user": user, "account": account} {
-			if !plainName.MatchString(name) {
-				return &usageError{cmd.CommandPath(), fmt.Errorf("--%s %q: letters, digits and $ _ . @ + = - are accepted", flag, name)}
-			}
+		if err := checkNames(map[string]string{"user": user, "account": account}); err != nil {
+			return &usageError{cmd.CommandPath(), err}
 		}
-		g := newGrants(user, account, prefix)
+		g := newGrants(user, account, prefix, store)
 		return p.print(func(w *bufio.Writer) error {
 			if format.value == "nsc" {
 				g.nsc(w)
@@ -90,22 +129,21 @@ const placeholder = "$2a$11$REPLACE.WITH.THE.OUTPUT.OF.nats.server.passwd"
 
 // config writes the user as one entry of the users of the system account.
 func (g grants) config(w *bufio.Writer) {
-	block := func(comment string, subjects []string) {
-		fmt.Fprintf(w, "      # %s\n", comment)
-		for _, s := range subjects {
-			fmt.Fprintf(w, "      %q\n", s)
+	list := func(grants []grant) {
+		for _, gr := range grants {
+			fmt.Fprintf(w, "      # %s\n", gr.why)
+			for _, s := range gr.subjects {
+				fmt.Fprintf(w, "      %q\n", s)
+			}
 		}
 	}
 	fmt.Fprintf(w, "# One of the users of the system account: accounts { %s { users [ ... ] } }\n", g.account)
 	fmt.Fprintf(w, "# `nats server passwd` makes the password; until it is replaced, nobody can log in.\n")
 	fmt.Fprintf(w, "{\n  user: %q\n  password: %q\n  permissions {\n", g.user, placeholder)
 	fmt.Fprint(w, "    publish { allow: [\n")
-	block("what the servers are asked; * is PING and every server id", g.asks)
-	block("what `natsentry run` publishes", g.publishes)
+	list(g.publish)
 	fmt.Fprint(w, "    ] }\n    subscribe { allow: [\n")
-	block("answers, and servers that say goodbye", g.hears)
-	block("requests that `natsentry run` answers", g.serves)
-	block("`natsentry watch`", g.watch)
+	list(g.subscribe)
 	fmt.Fprint(w, "    ] }\n    # answers of `natsentry run`\n    allow_responses: true\n  }\n}\n")
 }
 
@@ -113,13 +151,16 @@ func (g grants) config(w *bufio.Writer) {
 func (g grants) nsc(w *bufio.Writer) {
 	var lines []string
 	for _, list := range []struct {
-		flag     string
-		subjects [][]string
-	}{{"--allow-pub", [][]string{g.asks, g.publishes}}, {"--allow-sub", [][]string{g.hears, g.serves, g.watch}}} {
-		for _, subjects := range list.subjects {
-			lines = append(lines, fmt.Sprintf("%s '%s'", list.flag, strings.Join(subjects, ",")))
+		flag   string
+		grants []grant
+	}{{"--allow-pub", g.publish}, {"--allow-sub", g.subscribe}} {
+		for _, gr := range list.grants {
+			lines = append(lines, fmt.Sprintf("%s '%s'", list.flag, strings.Join(gr.subjects, ",")))
 		}
 	}
 	fmt.Fprintf(w, "nsc add user --account '%s' --name '%s' \\\n  %s \\\n  --allow-pub-response --response-ttl 2m\n", g.account, g.user, strings.Join(lines, " \\\n  "))
-	fmt.Fprintf(w, "nsc generate creds --account '%s' --name '%s' --output-file '%s.creds'\n", g.account, g.user, strings.TrimLeft(g.user, "$"))
+	fmt.Fprintf(w, "nsc generate creds --account '%s' --name '%s' --output-file '%s'\n", g.account, g.user, credsFile(g.user))
 }
+
+// credsFile is where nsc is told to write a user's credentials.
+func credsFile(user string) string { return strings.TrimLeft(user, "$") + ".creds" }

@@ -112,6 +112,13 @@ func TestUsageErrors(t *testing.T) {
 		{"permissions --user a\"b", "--user"},
 		{"permissions --account -x", "--account"},
 		{"permissions --prefix $SYS", "--prefix"},
+		{"setup --account a\"b", "--account"},
+		{"setup --account SYS", "the system account cannot have JetStream"},
+		{"setup --replicas 6", "--replicas must be 1 to 5"},
+		{"setup --max-age 5m", "--max-age must be an hour or more"},
+		{"setup --max-age soon", "it must look like 12h, 90d, 12w or 1y"},
+		{"setup --format helm", "must be one of config, nsc"},
+		{"setup now", "see `natsentry setup --help`"},
 		{"checks NOPE_1", "there is no check \"NOPE_1\""},
 		{"checks A B", "see `natsentry checks --help`"},
 		{"demo --format json", "--format is for --once"},
@@ -201,6 +208,9 @@ func TestCompletion(t *testing.T) {
 		{[]string{"history", "--door", ""}, "client\nwebsocket\nmqtt\n"},
 		{[]string{"history", "--severity", ""}, "critical\nwarning\ninfo\n:4\n"},
 		{[]string{"history", "--cluster", ""}, ":4\n"},
+		{[]string{"setup", "--format", ""}, "config\nnsc\n:4\n"},
+		{[]string{"setup", "--replicas", ""}, "1\n3\n5\n:4\n"},
+		{[]string{"setup", "--dir", ""}, ":16\n"},
 		{[]string{"completion", ""}, "bash\nzsh\nfish\n:4\n"},
 	} {
 		config := contextFolder(t, "", map[string]string{"prod": "{}", "staging": "{}"})
@@ -269,7 +279,14 @@ func TestInterruptedWhileConnecting(t *testing.T) {
 // The user that permissions prints may do what natsentry does, and not the
 // least of what does harm.
 func TestPermissionsGrantNoMore(t *testing.T) {
-	user := strings.Replace(exec(t, "permissions").stdout, placeholder, `{{bcrypt "secret"}}`, 1)
+	for _, args := range []string{"permissions", "permissions --store"} {
+		t.Run(args, func(t *testing.T) { grantsNoMore(t, args) })
+	}
+}
+
+func grantsNoMore(t *testing.T, args string) {
+	t.Helper()
+	user := strings.Replace(exec(t, strings.Fields(args)...).stdout, placeholder, `{{bcrypt "secret"}}`, 1)
 	f, err := fleet.Start(t.Context(), fleet.Spec{Name: "n1", Config: "accounts { SYS { users [\n" + user + "\n] }, APP { users [{user: app, password: app}] } }\nsystem_account: SYS\n"})
 	if err != nil {
 		t.Fatal(err)
@@ -291,6 +308,8 @@ func TestPermissionsGrantNoMore(t *testing.T) {
 		"$SYS.REQ.SERVER." + id + ".RELOAD", "$SYS.REQ.SERVER." + id + ".KICK", "$SYS.REQ.SERVER." + id + ".LDM", "$SYS.REQ.SERVER.PING.SUBSZ",
 		"$SYS.REQ.SERVER.PING.PROFILEZ", "$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.CLAIMS.DELETE", "$SYS.REQ.ACCOUNT.A.CLAIMS.UPDATE",
 		"$SYS.REQ.ACCOUNT.A.CLAIMS.LOOKUP", "$SYS.REQ.CLAIMS.LIST", "$JS.API.INFO", "app", "_INBOX.x", "audit.auth", micro.APIPrefix + ".PING",
+		"audit.js.api.STREAM.DELETE.NATSENTRY", "audit.js.api.STREAM.PURGE.NATSENTRY", "audit.js.api.STREAM.UPDATE.NATSENTRY", "audit.js.api.STREAM.CREATE.X",
+		"audit.js.api.STREAM.MSG.DELETE.NATSENTRY", "audit.js.api.STREAM.INFO.OTHER", "audit.js.api.DIRECT.GET.OTHER", "audit.js.api.$KV.OTHER.x", "audit.store.other",
 	}
 	subscribe := []string{">", "$SYS.>", "_INBOX.>", "$SYS.ACCOUNT.>", "$SYS.REQ.SERVER.*.VARZ"}
 	for _, subject := range publish {

@@ -40,11 +40,12 @@ servers' events: a reload, a restart, a stranger who comes.
 What it knows ends with it, unless it is kept: in a local file with --state, for
 one agent alone, or in JetStream with --store. With --store any number of agents
 may run on one system: one of them leads, and another one follows it within
-3 seconds. ` + "`natsentry setup`" + ` prints what --store needs.
+3 seconds. ` + "`natsentry setup` and `natsentry permissions --store`" + ` print what that
+takes.
 
 A connection that cannot be made at the start, or a user that may not ask the
-servers, is an error. A connection that is lost later is tried for ever. SIGHUP
-reads --policy again.`,
+servers or use the store, is an error. A connection that is lost later is tried
+for ever. SIGHUP reads --policy again.`,
 		Example: `  natsentry run --context prod-sys
   natsentry run --server nats://n1.example.net --creds sys.creds --system prod --log-format json
   natsentry run --context prod-sys --state /var/lib/natsentry/prod.json
