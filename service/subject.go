@@ -43,6 +43,12 @@ func StorePermissions(prefix string) (publish, between []string) {
 	return publish, []string{leaderSubject(prefix, "*")}
 }
 
+// HistoryPermissions lists the subjects that tell what became of findings: who
+// asks for it publishes to them.
+func HistoryPermissions(prefix string) []string {
+	return []string{prefix + ".history", prefix + ".findings"}
+}
+
 // findingSubject is where one finding is published:
 // <prefix>.finding.<action>.<severity>.<check>.<cluster>.<server>.
 func findingSubject(prefix string, f *finding.Finding) string {

@@ -56,8 +56,8 @@ no more than since its start. A note says when that is less than was asked.
 --format json prints one object, with the transitions and the episodes of that
 time, whether --transitions is given or not.
 
-The user must be allowed to ask: one of the system account, or of an account
-that imports the subject. The user that natsentry permissions prints is not.`,
+Whoever asks must be a user of the system account, or of an account that imports
+the subject.`,
 		Example: `  natsentry history --context prod-sys
   natsentry history --since 7d --severity critical
   natsentry history --since 2026-03-01T00:00:00Z --until 2026-03-02T00:00:00Z --cluster east

@@ -33,6 +33,7 @@ func newGrants(user, account, prefix string, store bool) grants {
 		publish: []grant{
 			{"what the servers are asked; * is PING and every server id", collect.Requests()},
 			{"what `natsentry run` publishes", publishes},
+			{"`natsentry history`", service.HistoryPermissions(prefix)},
 		},
 		subscribe: []grant{
 			{"answers", []string{inboxPrefix + ".>"}},
