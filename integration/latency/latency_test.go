@@ -186,10 +186,11 @@ func measure(t *testing.T, binary string, c cause) []time.Duration {
 			rounds = 1
 		}
 		for round := 0; round < rounds && len(took) < *runs; round++ {
-			for i := 0; i < n && len(took) < *runs; i++ {
+			i := 0
+			for ; i < n && len(took) < *runs; i++ {
 				took = append(took, r.once(t, c, r.fleet.Server(fmt.Sprintf("n%d", i))))
 			}
-			r.restore(t, c, n)
+			r.restore(t, c, i)
 		}
 		end()
 	}
