@@ -38,12 +38,20 @@ const maxLooks = 8
 // in the whole fleet. Polls see the rest.
 const churnLooks = 50
 
+// sightings is how many sweeps look for a server that is heard and not found, and
+// sightSweeps how many in a second all of those may cause.
+const (
+	sightings   = 4
+	sightSweeps = 4
+)
+
 // When a server that may have reloaded is looked at, after the first time:
 // events come while it reloads, and its VARZ may still be the old one.
 var (
-	reloadSteps = []time.Duration{0, 5 * time.Millisecond, 25 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond}
-	churnSteps  = []time.Duration{0, 100 * time.Millisecond}
-	claimsSteps = []time.Duration{10 * time.Millisecond, 50 * time.Millisecond, 200 * time.Millisecond, time.Second}
+	reloadSteps  = []time.Duration{0, 5 * time.Millisecond, 25 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond}
+	confirmSteps = []time.Duration{confirm}
+	churnSteps   = []time.Duration{0, 100 * time.Millisecond}
+	claimsSteps  = []time.Duration{10 * time.Millisecond, 50 * time.Millisecond, 200 * time.Millisecond, time.Second}
 )
 
 // loop is one run of an agent. Its fields belong to one goroutine; sweeps,
@@ -65,7 +73,7 @@ type loop struct {
 	looks    int             // that are under way
 	inSight  map[string]bool // servers that are being looked at
 	looked   chan lookResult
-	pursuits map[string]*pursuit // servers to look at, by id
+	pursuits map[chase]*pursuit // servers to look at
 	look     timer
 	churned  budget
 
@@ -78,7 +86,8 @@ type loop struct {
 
 	reloads map[string]posture.Reload // requests that were heard, by server
 	loaded  map[string]time.Time      // when a server was seen to have loaded a configuration
-	unfound map[string]time.Time      // servers that no sweep found
+	unfound map[string]*sighting      // servers that were heard and that no sweep found
+	sighted budget
 	visits  map[string][]posture.Session
 	visit   timer
 	claims  timer
@@ -92,17 +101,9 @@ type sweepResult struct {
 }
 
 type lookResult struct {
-	look *collect.Look
-	ids  []string
-	err  error
-}
-
-// pursuit is a server that is looked at, once or several times.
-type pursuit struct {
-	began time.Time
-	steps []time.Duration // those that are left, since it began
-	until func(*posture.Server) bool
-	touch bool // its doors are touched as well
+	look    *collect.Look
+	targets map[string]bool // ids that were looked at; true: and are to be touched
+	err     error
 }
 
 // Run sweeps at once, unless Sweep was called before, and then at every
@@ -142,8 +143,8 @@ func newLoop(a *Agent) *loop {
 	l := &loop{
 		Agent: a, snap: a.snapshot(),
 		swept: make(chan sweepResult, 1), looked: make(chan lookResult, maxLooks), inSight: map[string]bool{},
-		pursuits: map[string]*pursuit{}, awaiting: map[string]bool{}, reloads: map[string]posture.Reload{},
-		loaded: map[string]time.Time{}, unfound: map[string]time.Time{}, visits: map[string][]posture.Session{},
+		pursuits: map[chase]*pursuit{}, awaiting: map[string]bool{}, reloads: map[string]posture.Reload{},
+		loaded: map[string]time.Time{}, unfound: map[string]*sighting{}, sighted: budget{each: time.Second, most: sightSweeps}, visits: map[string][]posture.Session{},
 		poll: time.NewTicker(max(a.cfg.WatchInterval, time.Millisecond)), churned: budget{each: time.Second, most: churnLooks},
 	}
 	if a.cfg.WatchInterval < 0 {
@@ -399,7 +400,7 @@ func (l *loop) lookAgain() {
 			l.soon.atMost(confirm)
 			continue
 		}
-		l.pursue(s.ID, []time.Duration{confirm}, nil, scope.Door != posture.NoDoor)
+		l.pursue(s.ID, toConfirm, confirmSteps, nil, scope.Door != posture.NoDoor)
 	}
 }
 
@@ -419,96 +420,5 @@ func (l *loop) subject(scope check.Scope) *posture.Server {
 func (l *loop) onPoll() {
 	if l.Leading() && l.snap != nil && l.nc.IsConnected() {
 		l.collector.Poll(l.cfg.WatchInterval)
-	}
-}
-
-// pursue has a server looked at. A pursuit that began just now goes on as it is:
-// one reload is told by many events.
-func (l *loop) pursue(id string, steps []time.Duration, until func(*posture.Server) bool, touch bool) {
-	now := l.now()
-	if p := l.pursuits[id]; p != nil {
-		touch = p.touch || touch
-		p.touch = touch
-		if d := now.Sub(p.began); d >= 0 && d < pursuitHolds && len(p.steps) > 0 || len(p.steps) > len(steps) {
-			return
-		}
-	}
-	l.pursuits[id] = &pursuit{began: now, steps: steps, until: until, touch: touch}
-	l.schedule()
-}
-
-// schedule sets the timer to the next look that is due.
-func (l *loop) schedule() {
-	if l.looks >= maxLooks {
-		return
-	}
-	now := l.now()
-	for id, p := range l.pursuits {
-		if len(p.steps) > 0 && !l.inSight[id] {
-			l.look.atMost(max(p.began.Add(p.steps[0]).Sub(now), 0))
-		}
-	}
-}
-
-// startLook looks at the servers whose time has come, beside the loop.
-func (l *loop) startLook(ctx context.Context) {
-	if l.snap == nil || !l.Leading() {
-		return
-	}
-	var ids []string
-	here, now := byID(l.snap), l.now()
-	for id, p := range l.pursuits {
-		switch {
-		case here[id] == nil:
-			delete(l.pursuits, id) // it is no more
-			continue
-		case l.inSight[id] || len(p.steps) == 0 || p.began.Add(p.steps[0]).After(now):
-			continue
-		}
-		if p.touch && l.toucher != nil {
-			l.toucher.again(id)
-		}
-		p.steps = p.steps[1:]
-		l.inSight[id] = true
-		ids = append(ids, id)
-	}
-	if len(ids) > 0 {
-		l.looks++
-		prev := l.snap
-		go func() {
-			ctx, cancel := context.WithTimeout(ctx, lookTimeout)
-			defer cancel()
-			look, err := l.collector.Look(ctx, prev, ids)
-			l.looked <- lookResult{look, ids, err}
-		}()
-	}
-	l.schedule()
-}
-
-func (l *loop) onLooked(ctx context.Context, r lookResult) {
-	l.looks--
-	touch := map[string]bool{}
-	for _, id := range r.ids {
-		delete(l.inSight, id)
-		if p := l.pursuits[id]; p != nil {
-			touch[id] = p.touch
-			if len(p.steps) == 0 {
-				delete(l.pursuits, id)
-			}
-		}
-	}
-	defer l.schedule()
-	if r.err != nil {
-		l.log.Warn("look failed; the next poll or sweep sees it", slog.Any("error", r.err))
-		return
-	}
-	if !l.Leading() || l.snap == nil {
-		return
-	}
-	if len(r.look.Silent) > 0 {
-		l.soon.atMost(0) // a sweep knows who is missing
-	}
-	if changed := l.mergeLook(r.look, touch); len(changed) > 0 {
-		l.touch(ctx, changed, lookWait)
 	}
 }

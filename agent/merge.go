@@ -102,8 +102,11 @@ func (l *loop) mergeLook(look *collect.Look, touch map[string]bool) []*posture.S
 		if r, asked := l.reloads[s.ID]; look.Moved[s.ID] || touch[s.ID] || passing[s.ID] || asked && r.Loaded.Equal(s.ConfigLoaded) {
 			changed = append(changed, s)
 		}
-		if p := l.pursuits[s.ID]; p != nil && p.until != nil && p.until(s) {
-			delete(l.pursuits, s.ID)
+		for why := range toConfirm {
+			key := chase{s.ID, why}
+			if p := l.pursuits[key]; p != nil && p.until != nil && p.until(s) {
+				delete(l.pursuits, key)
+			}
 		}
 	}
 	posture.SortServers(next.Servers)
@@ -179,6 +182,6 @@ func (l *loop) noteUnfound() {
 	gone := func(id string) bool { return here[id] == nil }
 	maps.DeleteFunc(l.reloads, func(id string, _ posture.Reload) bool { return gone(id) })
 	maps.DeleteFunc(l.loaded, func(id string, _ time.Time) bool { return gone(id) })
-	now := l.now()
-	maps.DeleteFunc(l.unfound, func(id string, at time.Time) bool { return !gone(id) || now.Sub(at) > unfoundFor || at.After(now) })
+	maps.DeleteFunc(l.unfound, func(id string, s *sighting) bool { return !gone(id) || time.Since(s.at) > unfoundFor })
+	l.lookForUnfound()
 }

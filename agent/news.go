@@ -18,7 +18,7 @@ func (l *loop) onNews(ctx context.Context, n news) {
 		seen, ok := l.loaded[id]
 		just := ok && l.now().Sub(seen).Abs() < churnPause // the events of a reload that is known
 		if s := here[id]; s != nil && (polled || !just) {
-			l.pursue(id, reloadSteps, loadedSince(s), false)
+			l.pursue(id, toReload, reloadSteps, loadedSince(s), false)
 		}
 	}
 	for id, at := range n.asked {
@@ -45,7 +45,7 @@ func (l *loop) onNews(ctx context.Context, n news) {
 		l.soon.atMost(sweepDelay)
 	}
 	if n.claims {
-		l.claims.atMost(max(0, claimsPause-l.now().Sub(l.claimed)))
+		l.claims.atMost(max(0, claimsPause-time.Since(l.claimed)))
 	}
 	if n.failed {
 		l.judgeNow(ctx)
@@ -66,14 +66,14 @@ func (l *loop) onReloadAsked(s *posture.Server, at time.Time) {
 	}
 	l.reloads[s.ID] = posture.Reload{At: at, Loaded: s.ConfigLoaded}
 	steps := append(slices.Clone(reloadSteps), l.policy.ReloadGrace+100*time.Millisecond)
-	l.pursue(s.ID, steps, loadedSince(s), false)
+	l.pursue(s.ID, toReload, steps, loadedSince(s), false)
 }
 
 // onChurn looks at a server that dropped a client, as it does in a reload.
 // Clients that leave by themselves look the same: so only now and then.
 func (l *loop) onChurn(s *posture.Server) {
-	if now := l.now(); now.Sub(s.Looked) >= churnPause && l.churned.spend(now) {
-		l.pursue(s.ID, churnSteps, loadedSince(s), false)
+	if l.now().Sub(s.Looked).Abs() >= churnPause && l.churned.spend(time.Now()) {
+		l.pursue(s.ID, toChurn, churnSteps, loadedSince(s), false)
 	}
 }
 
@@ -130,24 +130,54 @@ func (l *loop) onVisits(ctx context.Context) {
 // maxSessions bounds what events add to the sessions of one server.
 const maxSessions = 1024
 
-// onAppeared sweeps for a server that is heard and not known. One that a sweep
-// does not find either is somebody's invention.
+// sighting is a server that is heard and not known.
+type sighting struct {
+	at     time.Time // first
+	sweeps int       // that have looked for it
+}
+
+// onAppeared sweeps for a server that is heard and not known. One that several
+// sweeps do not find is somebody's invention.
 func (l *loop) onAppeared(id string) {
-	now := l.now()
-	if at, ok := l.unfound[id]; ok && now.Sub(at) < unfoundFor && !at.After(now) || len(l.unfound) >= maxServers {
+	if s := l.unfound[id]; s != nil && (s.sweeps >= sightings || time.Since(s.at) < sweepDelay) || len(l.unfound) >= maxServers {
 		return
 	}
-	l.unfound[id] = now
-	l.soon.atMost(0)
+	if l.unfound[id] == nil {
+		l.unfound[id] = &sighting{at: time.Now()}
+	}
+	l.sweepFor()
+}
+
+// lookForUnfound sweeps again for those that the last sweep did not find: a
+// server is heard by us before its peers count it.
+func (l *loop) lookForUnfound() {
+	again := false
+	for _, s := range l.unfound {
+		if s.sweeps++; s.sweeps < sightings {
+			again = true
+		}
+	}
+	if again {
+		l.soon.atMost(sweepDelay)
+	}
+}
+
+// sweepFor sweeps at once, unless those who make servers up have used that up.
+func (l *loop) sweepFor() {
+	if l.sighted.spend(time.Now()) {
+		l.soon.atMost(0)
+	} else {
+		l.soon.atMost(time.Second)
+	}
 }
 
 // onClaims touches the doors of servers in operator mode anew: a JWT that was
 // pushed may have opened or closed them.
 func (l *loop) onClaims() {
-	l.claimed = l.now()
+	l.claimed = time.Now()
 	for _, s := range l.snap.Servers {
 		if s.AuthMode == posture.AuthOperator && s.State == posture.Answering {
-			l.pursue(s.ID, claimsSteps, nil, true)
+			l.pursue(s.ID, toClaims, claimsSteps, nil, true)
 		}
 	}
 }

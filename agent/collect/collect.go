@@ -185,7 +185,11 @@ func (c *Collector) Sweep(ctx context.Context, prev *posture.Snapshot, opts Opti
 			s.previous[srv.ID] = srv
 		}
 	}
-	s.main = c.newGather(c.firstInputs(prev, opts), c.roster.ids(), 0)
+	should, missed := c.roster.ids()
+	s.main = c.newGather(c.firstInputs(prev, opts), should, 0)
+	for _, id := range missed {
+		s.main.missed[id] = true
+	}
 	s.main.peers = true
 	for id := range c.turnOver() {
 		s.main.forged[posture.Varz][id] = true

@@ -114,7 +114,10 @@ func (c *Collector) Listen(handler func(Event)) error {
 		}
 	})
 	handlers := map[string]func(*nats.Msg){
-		statszEvent:     func(m *nats.Msg) { c.hear(Appeared, token(m.Subject, 2)) },
+		statszEvent: func(m *nats.Msg) {
+			c.roster.alive(token(m.Subject, 2))
+			c.hear(Appeared, token(m.Subject, 2))
+		},
 		reloadEvent:     func(m *nats.Msg) { c.hear(ReloadAsked, token(m.Subject, 3)) },
 		failureEvent:    c.hearFailure,
 		connectEvent:    c.hearConnect,

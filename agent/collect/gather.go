@@ -54,6 +54,7 @@ type gather struct {
 
 	expected int                               // servers that should answer, as far as is known
 	known    map[string]bool                   // ids that should answer
+	missed   map[string]bool                   // ids that did not answer last time: they are asked, and waited for as long as it takes to ask again
 	got      map[posture.Input]map[string]any  // by endpoint and id
 	who      map[string]identity               // by id
 	at       map[string]time.Time              // by id: when VARZ came
@@ -80,6 +81,7 @@ func (c *Collector) newGather(wanted posture.Input, ids []string, expected int) 
 		done:     make(chan struct{}),
 		payloads: map[posture.Input]string{},
 		known:    make(map[string]bool, len(ids)),
+		missed:   map[string]bool{},
 		got:      map[posture.Input]map[string]any{},
 		who:      map[string]identity{},
 		at:       map[string]time.Time{},
@@ -112,13 +114,14 @@ func (g *gather) run(ctx context.Context, byID bool) error {
 	if byID {
 		g.queueMissing()
 	}
+	g.queueMissed()
 	if err := g.pump(); err != nil {
 		return err
 	}
 
 	again := time.NewTimer(g.c.askAgain)
 	defer again.Stop()
-	for rounds := 0; !g.complete(); {
+	for rounds := 0; !g.complete() || rounds == 0 && !g.missedHeard(); {
 		select {
 		case a := <-g.answers:
 			g.take(a)
@@ -199,6 +202,18 @@ func (g *gather) queueMissing() {
 	}
 }
 
+// queueMissed lines up the requests to those who were silent before. They may
+// be counted by the others for a while.
+func (g *gather) queueMissed() {
+	for _, id := range slices.Sorted(maps.Keys(g.missed)) {
+		for _, e := range endpoints {
+			if g.wanted.Has(e.input) && e.direct != "" {
+				g.queue = append(g.queue, ask{e.input, id})
+			}
+		}
+	}
+}
+
 // pump sends queued requests as far as the window allows: the answers of
 // thousands of servers at once would overrun the connection.
 func (g *gather) pump() error {
@@ -232,6 +247,18 @@ func (g *gather) settled(input posture.Input, id string) bool {
 	return ok || g.nobody[input][id]
 }
 
+// missedHeard tells whether all of those have answered now, or are no more.
+func (g *gather) missedHeard() bool {
+	for id := range g.missed {
+		for input := range g.got {
+			if endpointOf(input).direct != "" && !g.settled(input, id) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // complete tells whether every expected server has answered everything.
 func (g *gather) complete() bool {
 	if g.expected == 0 {
@@ -240,7 +267,7 @@ func (g *gather) complete() bool {
 	for input, got := range g.got {
 		// The counts first: they are cheap, and in a large fleet this runs
 		// once per answer.
-		if answers := len(got) + len(g.nobody[input]); answers < g.expected || answers < len(g.known) || len(got) < len(g.who) {
+		if answers := len(got) + len(g.nobody[input]); answers+len(g.missed) < g.expected || answers < len(g.known) || len(got) < len(g.who) {
 			return false
 		}
 		for id := range g.known {
@@ -290,7 +317,7 @@ func (g *gather) take(a answer) {
 	}
 	if g.peers {
 		for _, id := range peersOf(a.body) {
-			if len(g.known) < maxServers {
+			if len(g.known) < maxServers && !g.missed[id] {
 				g.known[id] = true
 			}
 		}

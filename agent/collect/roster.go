@@ -21,22 +21,36 @@ type member struct {
 	seen              time.Time // last answered, or was named by a peer
 	first, last       time.Time // the sweeps in which it first and last answered
 	state             posture.State
+	missed            bool // it did not answer the last gather, and has given no sign of life since
 }
 
 func newRoster() *roster { return &roster{members: map[string]*member{}} }
 
-// ids are the servers that should answer the next gather.
-func (r *roster) ids() []string {
+// ids are the servers that should answer the next gather, and those that did
+// not answer the last one and have given no sign of life since.
+func (r *roster) ids() (should, missed []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var ids []string
 	for _, m := range r.members {
-		if m.id != "" && m.state != posture.ShutDown && m.state != posture.LameDuck {
-			ids = append(ids, m.id)
+		switch {
+		case m.id == "" || m.state == posture.ShutDown || m.state == posture.LameDuck:
+		case m.missed:
+			missed = append(missed, m.id)
+		default:
+			should = append(should, m.id)
 		}
 	}
-	slices.Sort(ids)
-	return ids
+	slices.Sort(should)
+	return should, missed
+}
+
+// alive notes a sign of life of a server.
+func (r *roster) alive(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m := r.members[id]; m != nil {
+		m.missed = false
+	}
 }
 
 // answered notes a server that spoke. A server of the same name and cluster
@@ -63,6 +77,7 @@ func (r *roster) answered(who identity, cluster string, now time.Time, alive fun
 	if m.state != posture.LameDuck { // a lame duck's last answers may still be under way
 		m.state = posture.Answering
 	}
+	m.missed = false
 	m.name, m.cluster, m.seen, m.last, m.knownBy = who.name, cluster, now, now, "an earlier sweep"
 }
 
@@ -118,6 +133,7 @@ func (r *roster) silent(answered func(id string) bool, now time.Time, forget tim
 		if m.state == posture.Answering {
 			m.state = posture.Silent
 		}
+		m.missed = true
 		out = append(out, *m)
 	}
 	slices.SortFunc(out, func(a, b member) int { return strings.Compare(a.name+a.id, b.name+b.id) })

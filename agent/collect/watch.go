@@ -126,6 +126,9 @@ func (c *Collector) watched(msg *nats.Msg) {
 		}
 	}
 	w.mu.Unlock()
+	if kind == Appeared {
+		c.roster.alive(who.id)
+	}
 	if kind != 0 {
 		c.ears.tell(Event{Kind: kind, Server: who.id, At: c.cfg.Now()})
 	}
