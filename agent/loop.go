@@ -232,6 +232,11 @@ func (l *loop) onTurn(ctx context.Context, t Turn) {
 	}
 	l.log.Info("leading", slog.Int("known", len(t.Book)))
 	l.ledger.Restore(t.Book)
+	for i := range t.Book {
+		if s := t.Book[i].Finding.Scope; t.Book[i].Stands() && s.Kind == check.KindServer {
+			l.collector.Recall(s.ServerID, s.Server, s.Cluster)
+		}
+	}
 	if l.snap == nil || !was {
 		l.startSweep(ctx)
 		return

@@ -527,3 +527,50 @@ func TestStateFile(t *testing.T) {
 		t.Errorf("a broken file: %v", err)
 	}
 }
+
+// TestServerThatIsDownWhileTheAgentStarts: an agent that goes on from a file
+// does not take the silence of a server that it has never heard for an end.
+func TestServerThatIsDownWhileTheAgentStarts(t *testing.T) {
+	t.Parallel()
+	f := start(t, storeSpecs(t)...)
+	waitActive(t, f, f.Server("n1"), 3)
+	if err := f.Server("n3").Reload(t.Context(), doorOpen(true)); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "state.json")
+	run := func(while func(k *keeping)) {
+		keeper, err := service.InFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := startKeeping(t, connectSys(t, f.Server("n1")), keeper)
+		defer k.end()
+		eventually(t, "it sweeps", k.leads)
+		while(k)
+	}
+	run(func(k *keeping) {
+		eventually(t, "the door is found open", func() bool { return len(found(k.a.State(), "DOOR_001", "n3")) == 1 })
+	})
+	id := f.Server("n3").ID()
+	if err := f.Server("n3").Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	run(func(k *keeping) {
+		eventually(t, "the door cannot be seen any more", func() bool {
+			fs := found(k.a.State(), "DOOR_001", "n3")
+			return len(fs) == 1 && fs[0].Action == finding.Stale
+		})
+		if fs := found(k.a.State(), "FLEET_005", "n3"); len(fs) != 1 || fs[0].Scope.ServerID != id {
+			t.Errorf("FLEET_005: %v", fs)
+		}
+	})
+	if err := f.Server("n3").Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	run(func(k *keeping) {
+		eventually(t, "the door is seen again", func() bool {
+			fs := found(k.a.State(), "DOOR_001", "n3")
+			return len(fs) == 1 && fs[0].Action != finding.Stale && len(found(k.a.State(), "FLEET_005", "n3")) == 0
+		})
+	})
+}

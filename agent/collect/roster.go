@@ -107,6 +107,14 @@ func (r *roster) named(p peer, now time.Time) {
 	r.members[key] = &member{id: p.id, name: p.name, cluster: p.cluster, knownBy: p.by, seen: now}
 }
 
+// Recall tells the collector of a server that an earlier run of the agent knew,
+// so that its silence is noticed.
+func (c *Collector) Recall(id, name, cluster string) {
+	if plausibleID(id) && name != "" {
+		c.roster.named(peer{id: id, name: name, cluster: cluster, by: "an earlier run"}, c.cfg.Now())
+	}
+}
+
 // event notes a goodbye.
 func (r *roster) event(id string, state posture.State) {
 	r.mu.Lock()
