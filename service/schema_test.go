@@ -52,7 +52,7 @@ func TestSchemas(t *testing.T) {
 		reflect.TypeFor[posture.AuthMode](): enum("unknown", "none", "static", "operator"),
 		reflect.TypeFor[posture.State]():    enum("silent", "answering", "lame-duck", "shut-down"),
 		reflect.TypeFor[check.Severity]():   enum("critical", "warning", "info"),
-		reflect.TypeFor[check.Kind]():       enum("system", "cluster", "server"),
+		reflect.TypeFor[check.Kind]():       enum("system", "cluster", "server", "operator", "account"),
 		reflect.TypeFor[finding.Action]():   enum("opened", "updated", "resolved", "stale"),
 	}}
 	dir := filepath.Join("..", "docs", "schema")

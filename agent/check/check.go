@@ -56,9 +56,11 @@ type Kind string
 
 // The kinds of a scope.
 const (
-	KindSystem  Kind = "system"
-	KindCluster Kind = "cluster"
-	KindServer  Kind = "server"
+	KindSystem   Kind = "system"
+	KindCluster  Kind = "cluster"
+	KindServer   Kind = "server"
+	KindOperator Kind = "operator"
+	KindAccount  Kind = "account"
 )
 
 // Scope names the subject that a check judged.
@@ -68,6 +70,8 @@ type Scope struct {
 	Server   string           `json:"server"`
 	ServerID string           `json:"server_id"`
 	Door     posture.DoorKind `json:"door"`
+	Account  string           `json:"account"` // public key of the account, or of the operator
+	Name     string           `json:"name"`    // that its claims give it
 }
 
 // Verdict is what a check found on one subject.
@@ -96,8 +100,8 @@ type Remedy struct {
 	Reload bool   // a reload applies it; otherwise the server must be restarted
 }
 
-// Check is one entry of the catalogue. Exactly one of Door, Server and Group
-// is set.
+// Check is one entry of the catalogue. Exactly one of Door, Server, Group,
+// Operator and Account is set.
 type Check struct {
 	ID       string
 	Aliases  []string // ids of the same check elsewhere (nats audit)
@@ -113,6 +117,9 @@ type Check struct {
 	Server func(Policy, *posture.Snapshot, *posture.Server) Verdict
 	Group  func(Policy, *posture.Snapshot, Group) Verdict
 	By     Grouping // how servers are put into the groups that Group judges
+
+	Operator func(Policy, *posture.Snapshot, Operator) Verdict
+	Account  func(Policy, *posture.Snapshot, *posture.Account) Verdict
 
 	Remedy   Remedy                   // when the cause has none of its own
 	Remedies map[posture.Cause]Remedy // by cause

@@ -50,6 +50,12 @@ func (c *Check) judge(out []Result, snap *posture.Snapshot, policy Policy) []Res
 		}
 		return out
 	}
+	switch {
+	case c.Operator != nil:
+		return c.judgeOperators(out, snap, policy)
+	case c.Account != nil:
+		return c.judgeAccounts(out, snap, policy)
+	}
 	for _, s := range snap.Servers {
 		if c.Server != nil {
 			v, ok := c.cannotTell(s)

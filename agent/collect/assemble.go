@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/natsentry/natsentry/agent/posture"
@@ -220,12 +221,8 @@ func (c *Collector) describe(srv *posture.Server, v *varz) {
 	if posture.ShowsConfigDigest.Holds(v.Version) {
 		srv.NoConfigFile = posture.TriOf(v.ConfigDigest == "")
 	}
-	for _, o := range v.Operators {
-		op := posture.Operator{Key: printable(o.Subject), Name: printable(o.Name)}
-		for _, k := range o.Nats.SigningKeys {
-			op.SigningKeys = append(op.SigningKeys, printable(k))
-		}
-		srv.Operators = append(srv.Operators, op)
+	for i := range v.Operators {
+		srv.Operators = append(srv.Operators, operatorOf(&v.Operators[i]))
 	}
 	switch {
 	case len(v.Operators) > 0 || bool(v.OperatorJWTs):
@@ -236,6 +233,30 @@ func (c *Collector) describe(srv *posture.Server, v *varz) {
 		srv.AuthMode = posture.AuthNone
 	}
 	srv.Doors = doors(v)
+}
+
+func operatorOf(o *operatorClaim) posture.Operator {
+	op := posture.Operator{
+		Key: printable(o.Subject), Name: printable(o.Name), Strict: o.Nats.Strict, SystemAccount: printable(o.Nats.SystemAccount),
+		Issued: unixTime(o.Issued), Expires: unixTime(o.Expires),
+	}
+	for _, k := range o.Nats.SigningKeys {
+		op.SigningKeys = append(op.SigningKeys, printable(k))
+	}
+	for _, u := range append([]string{o.Nats.AccountServerURL}, o.Nats.ServiceURLs...) {
+		if scheme, host, ok := strings.Cut(u, "://"); ok && (scheme == "nats" || scheme == "http" || scheme == "ws") {
+			op.Plaintext = append(op.Plaintext, scheme+"://"+printable(host[strings.LastIndex(host, "@")+1:]))
+		}
+	}
+	return op
+}
+
+// unixTime is a claim's time; zero stays zero.
+func unixTime(seconds int64) time.Time {
+	if seconds == 0 {
+		return time.Time{}
+	}
+	return time.Unix(seconds, 0).UTC()
 }
 
 func doors(v *varz) []posture.Door {

@@ -128,11 +128,17 @@ type websocketVarz struct {
 type operatorClaim struct {
 	Subject string         `json:"sub"`
 	Name    string         `json:"name"`
+	Issued  int64          `json:"iat"`
+	Expires int64          `json:"exp"`
 	Nats    operatorFields `json:"nats"`
 }
 
 type operatorFields struct {
-	SigningKeys []string `json:"signing_keys"`
+	SigningKeys      []string `json:"signing_keys"`
+	Strict           bool     `json:"strict_signing_key_usage"`
+	SystemAccount    string   `json:"system_account"`
+	ServiceURLs      []string `json:"operator_service_urls"`
+	AccountServerURL string   `json:"account_server_url"`
 }
 
 type routez struct {

@@ -73,6 +73,9 @@ func Fingerprint(checkID, system string, scope check.Scope, duplicateName bool) 
 	if duplicateName {
 		parts = append(parts, scope.ServerID)
 	}
+	if scope.Account != "" {
+		parts = append(parts, "account", scope.Account)
+	}
 	return digest(parts...)
 }
 

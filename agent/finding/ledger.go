@@ -53,13 +53,14 @@ type Ledger struct {
 // of subjects without a finding, which need no fingerprint.
 type subject struct {
 	check, cluster, server string
+	account                string
 	kind                   check.Kind
 	door                   posture.DoorKind
 	id                     string // only where another server has the same name
 }
 
 func subjectOf(checkID string, scope *check.Scope, duplicateName bool) subject {
-	s := subject{check: checkID, cluster: scope.Cluster, server: scope.Server, kind: scope.Kind, door: scope.Door}
+	s := subject{check: checkID, cluster: scope.Cluster, server: scope.Server, account: scope.Account, kind: scope.Kind, door: scope.Door}
 	if duplicateName {
 		s.id = scope.ServerID
 	}
@@ -137,6 +138,8 @@ func (l *Ledger) Apply(snap *posture.Snapshot, results []check.Result, policy *c
 	}
 	for key, e := range l.book {
 		switch {
+		case e.round != l.round && e.Stands() && e.Finding.Scope.Kind == check.KindAccount && snap.Trust == nil:
+			// Which accounts there are has not been asked yet.
 		case e.round != l.round && e.Stands():
 			out = append(out, *l.resolve(snap, e))
 		case !e.Stands() && passed(e.Told, snap.Taken, l.rules.Remember):

@@ -64,9 +64,10 @@ type Server struct {
 	Doors    []Door
 	Touches  []Touch  // of the configuration in force, the latest of each door and path
 	Hosts    []string // addresses under which the fleet knows this server, for listeners bound to all
-	Sessions Sessions
-	Change   *Change // the last configuration change that was seen
-	Reload   *Reload // the last reload that was asked for over $SYS; nil when none was heard
+	Sessions Sessions // in the global account
+	Everyone Sessions // in all accounts, by a slower pace; At is zero until they were asked for
+	Change   *Change  // the last configuration change that was seen
+	Reload   *Reload  // the last reload that was asked for over $SYS; nil when none was heard
 	Failures Failures
 }
 
@@ -94,14 +95,20 @@ func (s *Server) Clone() *Server {
 	c := *s
 	c.Doors = slices.Clone(s.Doors)
 	c.Sessions.List = slices.Clone(s.Sessions.List)
+	c.Everyone.List = slices.Clone(s.Everyone.List)
 	return &c
 }
 
 // Operator is a trusted operator of a server in operator mode.
 type Operator struct {
-	Key         string // public identity key
-	Name        string
-	SigningKeys []string
+	Key           string // public identity key
+	Name          string
+	SigningKeys   []string
+	Strict        bool // only signing keys may sign accounts, not the identity key
+	SystemAccount string
+	Issued        time.Time
+	Expires       time.Time // zero: never
+	Plaintext     []string  // URLs of services that are not encrypted
 }
 
 // Change is a configuration change that happened between two sweeps.
@@ -212,6 +219,7 @@ type Snapshot struct {
 	Gaps     []Gap
 	Cost     Cost
 	Hears    Hears
+	Trust    *Trust // nil until the accounts of servers in operator mode were asked for
 }
 
 // Events is a set of the events that servers send, or that go to them.

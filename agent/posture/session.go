@@ -15,6 +15,35 @@ const touchLife = time.Minute
 // GlobalAccount is where clients land that no configuration placed elsewhere.
 const GlobalAccount = "$G"
 
+// Login is how somebody has shown who he is.
+type Login uint8
+
+// The values of Login.
+const (
+	LoginUnknown Login = iota
+	LoginNone          // not at all
+	LoginName          // a name that is merely claimed: the server asks nobody
+	LoginToken
+	LoginPassword
+	LoginNKey
+	LoginJWT
+	LoginBearer      // a JWT without a signature, or a sentinel
+	LoginCertificate // mapped from a TLS certificate
+)
+
+var loginNames = [...]string{
+	LoginUnknown: "unknown", LoginNone: "none", LoginName: "name", LoginToken: "token", LoginPassword: "password",
+	LoginNKey: "nkey", LoginJWT: "jwt", LoginBearer: "bearer", LoginCertificate: "certificate",
+}
+
+func (l Login) String() string { return name(loginNames[:], l) }
+
+// MarshalText writes the word that reports use.
+func (l Login) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// UnmarshalText reads the word that reports use.
+func (l *Login) UnmarshalText(text []byte) error { return parse(loginNames[:], l, "login", text) }
+
 // Session is a connection that a server listed.
 type Session struct {
 	CID        uint64
@@ -30,6 +59,10 @@ type Session struct {
 	Why        string // what shows that it is anonymous
 	HiddenUser bool   // it is logged in as the server's hidden user
 	PeerCert   bool   // it showed a TLS client certificate
+
+	Login     Login      // how it came in, as far as the server tells
+	Encrypted Tri        // whether its connection has TLS
+	Claim     *UserClaim // of JWT users, where the server shows it
 }
 
 // Sessions is what is known of who is inside a server.

@@ -3,8 +3,8 @@ package posture
 import "time"
 
 // Trust is what is known of the accounts of servers in operator mode: which
-// claims are in force where, which are stored, and who is logged in by them.
-// It has a slower pace than the snapshots that carry it, and is immutable.
+// claims are in force where, and which are stored. It has a slower pace than the
+// snapshots that carry it, and is immutable.
 type Trust struct {
 	At       time.Time
 	Accounts []*Account // by id
@@ -23,7 +23,6 @@ type Account struct {
 	// Differs counts the looks in a row at which the claims in force, and those
 	// stored, were not all the same.
 	Differs int
-	Users   []User // that are connected, or that have been seen to be
 }
 
 // InForce is the claim that one server goes by.
@@ -90,20 +89,17 @@ type Revocation struct {
 	Before time.Time
 }
 
-// User is somebody who is logged in by a JWT.
-type User struct {
+// UserClaim is a user's JWT as it was decoded: what it allows, and nothing that
+// could be used.
+type UserClaim struct {
 	Key, Name string
-	Account   string    // id
-	Issuer    string    // the key that signed the JWT
-	Issued    time.Time // zero when the server does not show the JWT
+	Account   string // id of the account
+	Issuer    string // the key that signed it: the account's, or one of its signing keys
+	Issued    time.Time
 	Expires   time.Time // zero: never
-	Bearer    bool
-	Open      bool // he may publish and subscribe to everything, all things considered
-	Bound     bool // his JWT restricts addresses, times or kinds of connection
-	Shown     bool // the server has shown the JWT; bearers are hidden by newer ones
-
-	Server, ServerID string
-	CID              uint64
-	Address, Client  string // ip:port, and how the client calls itself
-	Since            time.Time
+	Bearer    bool      // who holds it is let in, without a signature
+	Scoped    bool      // its permissions are those of the signing key
+	OpenPub   bool      // it does not restrict what he may publish by itself
+	OpenSub   bool      // nor what he may subscribe to
+	Bound     bool      // it restricts addresses, times or kinds of connection
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"bufio"
 	"bytes"
 	"encoding/json"
@@ -295,6 +296,8 @@ func subject(f *finding.Finding) string {
 		}
 	case check.KindCluster:
 		name = "cluster " + orDash(s.Cluster)
+	case check.KindAccount, check.KindOperator:
+		name = string(s.Kind) + " " + clean(cmp.Or(s.Name, s.Account))
 	default:
 		name = "the whole fleet"
 	}

@@ -1,0 +1,85 @@
+package check
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+// Operator is a trusted operator, and the servers that trust it.
+type Operator struct {
+	posture.Operator
+	Servers []*posture.Server
+}
+
+// operators lists the operators of a fleet. Servers may hold different claims of
+// one operator; the latest is taken, and FLEET_002 tells of others.
+func operators(snap *posture.Snapshot) []Operator {
+	byKey := map[string]*Operator{}
+	var keys []string
+	for _, s := range snap.Servers {
+		for _, o := range s.Operators {
+			known := byKey[o.Key]
+			if known == nil {
+				known = &Operator{Operator: o}
+				byKey[o.Key] = known
+				keys = append(keys, o.Key)
+			}
+			if o.Issued.After(known.Issued) {
+				known.Operator = o
+			}
+			known.Servers = append(known.Servers, s)
+		}
+	}
+	slices.Sort(keys)
+	out := make([]Operator, len(keys))
+	for i, k := range keys {
+		out[i] = *byKey[k]
+	}
+	return out
+}
+
+func (c *Check) judgeOperators(out []Result, snap *posture.Snapshot, policy Policy) []Result {
+	for _, o := range operators(snap) {
+		g := Group{Members: o.Servers}
+		scope := Scope{Kind: KindOperator, Account: o.Key, Name: o.Name}
+		out = append(out, Result{Check: c, Scope: scope, Looked: g.looked(), Verdict: c.Operator(policy, snap, o)})
+	}
+	return out
+}
+
+// judgeAccounts judges the accounts that are known. While none are, because
+// nobody has asked yet, there are no results: the ledger does not take that for
+// an end.
+func (c *Check) judgeAccounts(out []Result, snap *posture.Snapshot, policy Policy) []Result {
+	if snap.Trust == nil {
+		return out
+	}
+	for _, a := range snap.Trust.Accounts {
+		scope := Scope{Kind: KindAccount, Account: a.ID, Name: a.Name}
+		out = append(out, Result{Check: c, Scope: scope, Looked: snap.Trust.At, Verdict: c.Account(policy, snap, a)})
+	}
+	return out
+}
+
+// title names an account for people.
+func title(a *posture.Account) string {
+	switch {
+	case a.Name == "":
+		return short(a.ID)
+	case strings.HasPrefix(a.ID, a.Name):
+		return a.Name
+	default:
+		return a.Name + " (" + short(a.ID) + ")"
+	}
+}
+
+// short is the beginning of a public key, enough to tell a few apart.
+func short(key string) string {
+	const shown = 8
+	if len(key) <= shown+1 {
+		return key
+	}
+	return key[:shown] + "…"
+}
