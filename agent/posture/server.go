@@ -65,7 +65,7 @@ type Server struct {
 	Touches  []Touch  // of the configuration in force, the latest of each door and path
 	Hosts    []string // addresses under which the fleet knows this server, for listeners bound to all
 	Sessions Sessions // in the global account
-	Everyone Sessions // in all accounts, by a slower pace; At is zero until they were asked for
+	Everyone Sessions // in all accounts, by a slower pace; At is zero until they were asked for. The list is never changed
 	Change   *Change  // the last configuration change that was seen
 	Reload   *Reload  // the last reload that was asked for over $SYS; nil when none was heard
 	Failures Failures
@@ -95,7 +95,6 @@ func (s *Server) Clone() *Server {
 	c := *s
 	c.Doors = slices.Clone(s.Doors)
 	c.Sessions.List = slices.Clone(s.Sessions.List)
-	c.Everyone.List = slices.Clone(s.Everyone.List)
 	return &c
 }
 
