@@ -2,7 +2,6 @@ package check
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/natsentry/natsentry/agent/posture"
 )
@@ -61,25 +60,4 @@ func (c *Check) judgeAccounts(out []Result, snap *posture.Snapshot, policy Polic
 		out = append(out, Result{Check: c, Scope: scope, Looked: snap.Trust.At, Verdict: c.Account(policy, snap, a)})
 	}
 	return out
-}
-
-// title names an account for people.
-func title(a *posture.Account) string {
-	switch {
-	case a.Name == "":
-		return short(a.ID)
-	case strings.HasPrefix(a.ID, a.Name):
-		return a.Name
-	default:
-		return a.Name + " (" + short(a.ID) + ")"
-	}
-}
-
-// short is the beginning of a public key, enough to tell a few apart.
-func short(key string) string {
-	const shown = 8
-	if len(key) <= shown+1 {
-		return key
-	}
-	return key[:shown] + "…"
 }
