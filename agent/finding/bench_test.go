@@ -11,12 +11,21 @@ import (
 
 // BenchmarkJudge judges a fleet of 3,000 servers of which one in a hundred is
 // open: every check on every server, and the ledger's answer.
+//
+//	new  servers without a known vulnerability
+//	old  servers with more than a dozen each: as bad as it gets
 func BenchmarkJudge(b *testing.B) {
+	for name, version := range map[string]string{"new": "2.15.2", "old": "2.10.26"} {
+		b.Run(name, func(b *testing.B) { judge(b, version) })
+	}
+}
+
+func judge(b *testing.B, version string) {
 	const servers = 3000
 	snap := &posture.Snapshot{System: "bench", Epoch: 1, Taken: time.Unix(1000, 0), Expected: servers, Heard: servers}
 	for i := range servers {
 		s := &posture.Server{
-			ID: fmt.Sprintf("N%055d", i), Name: fmt.Sprintf("n%d", i), Cluster: fmt.Sprintf("c%d", i/6), Version: "2.15.2", State: posture.Answering,
+			ID: fmt.Sprintf("N%055d", i), Name: fmt.Sprintf("n%d", i), Cluster: fmt.Sprintf("c%d", i/6), Version: version, BuiltWith: "go1.26.0", State: posture.Answering,
 			Heard:        posture.Statsz | posture.Varz | posture.Connz | posture.AccountStatz | posture.Accountz,
 			AuthRequired: posture.Yes, AuthMode: posture.AuthStatic, SystemAccount: "SYS", Accounts: []string{"$G", "SYS", "APP"},
 			Start: time.Unix(1, 0), ConfigLoaded: time.Unix(1, 0), Looked: snap.Taken,
