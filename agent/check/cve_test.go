@@ -179,3 +179,19 @@ func TestEveryNeedIsLookedFor(t *testing.T) {
 		}
 	}
 }
+
+// TestWaiversOfAdvisories: one that names an advisory, by any of its ids, covers
+// no other.
+func TestWaiversOfAdvisories(t *testing.T) {
+	for waived, covers := range map[string]bool{"": true, "2026-16": true, "GHSA-38x3-76xf-cq45": true, "2026-17": false} {
+		p := DefaultPolicy()
+		p.Waivers = []Waiver{{Check: "CVE_001", Advisory: waived, Reason: "a test", Owner: "the tests", Expires: now.Add(time.Hour)}}
+		if err := p.Waivers[0].Validate(); err != nil {
+			t.Error(err)
+		}
+		scope := Scope{Kind: KindServer, Server: "n1", Advisory: "2026-16"}
+		if got := p.Waived(cve001, scope, now) != nil; got != covers {
+			t.Errorf("a waiver of %q covers 2026-16: %v, want %v", waived, got, covers)
+		}
+	}
+}
