@@ -58,7 +58,8 @@ func TestAdvisoriesFollowWhatAServerShows(t *testing.T) {
 		{"whether it has a route port was not seen", "2026-16", server("n1", old, static, noAuthUser, door(posture.Route, func(d *posture.Door) { d.On = posture.Unseen })), Fail, Warning},
 		{"fixed", "2026-16", server("n1", runs("2.11.16"), static, route, noAuthUser), Pass, 0},
 
-		{"no_auth_user that is refused", "2026-24", server("n1", old, static, info(posture.No, posture.Closed)), Fail, Critical},
+		{"no_auth_user that is refused to whom says who he is", "2026-24", server("n1", old, static, noAuthUser, func(s *posture.Server) { s.Touches[0].Unintroduced = true }), Fail, Critical},
+		{"no_auth_user that is refused", "2026-24", server("n1", old, static, info(posture.No, posture.Closed)), Fail, Warning},
 		{"no_auth_user that is let in", "2026-24", server("n1", old, static, noAuthUser), Fail, Warning},
 		{"no no_auth_user", "2026-24", server("n1", old, static, info(posture.Yes, posture.Closed)), NotApplicable, 0},
 

@@ -21,14 +21,22 @@ func (s *Server) HasNoAuthUser() Tri {
 	}
 }
 
-// RefusesNoAuthUser tells whether there is a no_auth_user that the client port
-// refuses all the same: one that is limited to other kinds of connection.
+// RefusesNoAuthUser tells whether there is a no_auth_user that a port refuses all
+// the same: one that is limited to other kinds of connection.
 func (s *Server) RefusesNoAuthUser() Tri {
-	has, client := s.HasNoAuthUser(), s.Door(Client)
-	if has == Yes && !s.refusedStrangers(client) {
-		return Unseen // on the other ports it may be refused
+	has := s.HasNoAuthUser()
+	if has != Yes {
+		return has
 	}
-	return has
+	if s.Door(Client).Cause == CauseHiddenUser {
+		return No // it may use every port
+	}
+	for _, t := range s.touches(Client) {
+		if t.Unintroduced {
+			return Yes // refused, until it did not say who it is
+		}
+	}
+	return Unseen
 }
 
 // OnlySystemAccount tells whether there is no account beside the system's and the
