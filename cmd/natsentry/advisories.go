@@ -81,7 +81,7 @@ func advisoriesOf(version string) advisoryList {
 			continue
 		}
 		list.Advisories = append(list.Advisories, advisoryEntry{
-			Advisory: *a, Bypass: a.Nature.Bypass, Takes: append([]advisory.Need{}, a.Needs...), Unseen: a.Nature.Unseen,
+			Advisory: *a, Bypass: a.Bypass, Takes: append([]advisory.Need{}, a.Needs...), Unseen: a.Unseen,
 			Certain: answer == advisory.Affected,
 		})
 	}

@@ -92,15 +92,18 @@ func TestQuirks(t *testing.T) {
 	}{
 		"not fixed yet": {
 			note{Advisory: "2027-01", Date: "2027-01-01", FixedIn: []string{"TBD"}, AffectedText: "nats-server: any version before the fix"},
-			true, "2027-01", []advisory.Range{{}},
+			true, "2027-01",
+			[]advisory.Range{{}},
 		},
 		"a dot too many": {
 			note{Advisory: "2027-01", Date: "2027-01-01", FixedIn: []string{"v2.14.3", "v2.12.12."}, AffectedText: "Versions v2.14.2, v2.12.11 and below are vulnerable."},
-			true, "2027-01", []advisory.Range{{Fixed: "2.12.12"}, {Introduced: "2.13.0-0", Fixed: "2.14.3"}},
+			true, "2027-01",
+			[]advisory.Range{{Fixed: "2.12.12"}, {Introduced: "2.13.0-0", Fixed: "2.14.3"}},
 		},
 		"another one's number": {
 			note{File: "secnote-2026-05.txt", Advisory: "2025-05", Date: "2026-03-24", FixedIn: []string{"2.11.15"}, AffectedText: "any version before"},
-			true, "2026-05", []advisory.Range{{Fixed: "2.11.15"}},
+			true, "2026-05",
+			[]advisory.Range{{Fixed: "2.11.15"}},
 		},
 		"another product": {
 			note{Advisory: "2020-01", Date: "2020-09-29", FixedIn: []string{"nats.js 2.0.0-209; nats.deno v1.0.0-9"}, AffectedText: "NPM package nats.js"},
@@ -108,7 +111,8 @@ func TestQuirks(t *testing.T) {
 		},
 		"a library too": {
 			note{Advisory: "2023-02", Date: "2023-10-26", FixedIn: []string{"nkeys 0.4.6; nats-server 2.10.4"}, AffectedText: "nkeys Go library: * 0.4.0 up to and including 0.4.5 NATS Server: * 2.10.0 up to and including 2.10.3"},
-			true, "2023-02", []advisory.Range{{Introduced: "2.10.0", Fixed: "2.10.4"}},
+			true, "2023-02",
+			[]advisory.Range{{Introduced: "2.10.0", Fixed: "2.10.4"}},
 		},
 	} {
 		a, ours, err := tc.note.read()
