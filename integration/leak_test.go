@@ -144,8 +144,9 @@ func (s *search) add(where string, text []byte) {
 }
 
 // run starts an agent at every level of its log, each with a system of its own;
-// the first one keeps in JetStream where the fleet has it.
-func (s *search) run(store bool) {
+// the first one keeps in JetStream where the fleet has it. login are flags for one
+// of them, which may hold secrets.
+func (s *search) run(store bool, login string) {
 	s.t.Helper()
 	for _, log := range []string{"debug json", "debug text", "info json", "warn text", "error text"} {
 		level, format, _ := strings.Cut(log, " ")
@@ -154,7 +155,10 @@ func (s *search) run(store bool) {
 		if store && log == "debug json" {
 			keep = " --store"
 		}
-		s.agents[system] = s.b.start("natsentry run --loopback-exposed --interval 500ms --session-interval 500ms --watch-interval 200ms --probe-interval 1s --system " +
+		if log == "info json" {
+			keep += " " + login
+		}
+		s.agents[system] = s.b.start("natsentry run --loopback-exposed --interval 500ms --session-interval 500ms --watch-interval 200ms --wait 1s --probe-interval 1s --system " +
 			system + " --log-level " + level + " --log-format " + format + keep)
 	}
 	s.sweeps(2)
@@ -355,7 +359,8 @@ leafnodes { listen: "{{addr "leafnode"}}", authorization { user: leaf-sys, passw
 	for _, format := range []string{"text", "json"} {
 		b.start("natsentry watch --format " + format + " >watch." + format)
 	}
-	search.run(true)
+	address := strings.TrimPrefix(hub.URL(), "nats://")
+	search.run(true, "--server nats://"+sysUser+":"+s["password of the system user"]+"@"+address)
 	come := func() {
 		t.Helper()
 		connect(t, hub.URL(), nats.UserInfo("app", s["password of a user"]))
@@ -388,7 +393,6 @@ leafnodes { listen: "{{addr "leafnode"}}", authorization { user: leaf-sys, passw
 	search.sweeps(4)
 	search.ask(hub)
 	search.digests(f.Server("open"))
-	address := strings.TrimPrefix(hub.URL(), "nats://")
 	search.fails(
 		"natsentry audit --user app --password "+s["wrong password"],
 		"NATS_USER= NATS_PASSWORD= natsentry audit --token "+s["wrong token"],
@@ -445,7 +449,7 @@ func TestNothingSecretGetsOutUnderAnOperator(t *testing.T) {
 	search := newSearch(t, b, admin, s)
 	search.digests(f.Servers()...)
 	b.start("natsentry watch --format json >watch.json")
-	search.run(false)
+	search.run(false, "--jwt "+system+" --seed "+systemSeed)
 	asBearer := nats.UserJWT(func() (string, error) { return bearer, nil }, func([]byte) ([]byte, error) { return nil, nil })
 	come := func() {
 		t.Helper()
