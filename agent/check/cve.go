@@ -18,7 +18,7 @@ import (
 // is unknown. What is left out has ended: the version is another one.
 func (c *Check) judgeAdvisories(out []Result, snap *posture.Snapshot, policy Policy) []Result {
 	table := advisory.Known()
-	old := table.Age(snap.Taken) > advisoryLife
+	old := table.Age(snap.Taken) > AdvisoryLife
 	known := map[build][]match{}
 	results := 0
 	for _, s := range snap.Servers {
@@ -55,7 +55,7 @@ func (c *Check) judgeAdvisories(out []Result, snap *posture.Snapshot, policy Pol
 		case undecided:
 			v = unknown("whether %s has all that was fixed is not known", s.Version)
 		case old:
-			v = unknown("none of the %d advisories known on %s, which is more than %s ago", len(table.Advisories), table.AsOf, days(advisoryLife))
+			v = unknown("none of the %d advisories known on %s, which is more than %s ago", len(table.Advisories), table.AsOf, days(AdvisoryLife))
 		default:
 			v = pass("none of the %d advisories known on %s", len(table.Advisories), table.AsOf)
 		}
@@ -84,9 +84,9 @@ func matchesOf(table *advisory.Table, b build) []match {
 	return out
 }
 
-// advisoryLife is how old the table of advisories may be for its silence to mean
+// AdvisoryLife is how old the table of advisories may be for its silence to mean
 // something.
-const advisoryLife = 90 * 24 * time.Hour
+const AdvisoryLife = 90 * 24 * time.Hour
 
 const causeAuthBypass posture.Cause = "authentication-bypass"
 

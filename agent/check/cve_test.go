@@ -64,6 +64,7 @@ func TestAdvisoriesFollowWhatAServerShows(t *testing.T) {
 		{"no no_auth_user", "2026-24", server("n1", old, static, info(posture.Yes, posture.Closed)), NotApplicable, 0},
 
 		{"only the system account", "2023-01", server("n1", runs("2.10.1"), static, func(s *posture.Server) { s.Accounts = []string{"$G", "$SYS"} }), Fail, Critical},
+		{"only the system account, and strangers are refused", "2023-01", server("n1", runs("2.10.1"), static, func(s *posture.Server) { s.Accounts = []string{"$G", "$SYS"} }, info(posture.Yes, posture.Closed)), NotApplicable, 0},
 		{"another account", "2023-01", server("n1", runs("2.10.1"), static), NotApplicable, 0},
 		{"accounts that were not asked for", "2023-01", server("n1", runs("2.10.1"), static, func(s *posture.Server) { s.Accounts = nil }), Fail, Warning},
 
@@ -120,8 +121,8 @@ func TestAdvisoriesTogether(t *testing.T) {
 		says   string
 	}{
 		{"new", server("n1"), asOf, Pass, advisory.Known().AsOf},
-		{"after 90 days", server("n1"), asOf.Add(advisoryLife), Pass, advisory.Known().AsOf},
-		{"after more", server("n1"), asOf.Add(advisoryLife + time.Second), Unknown, "more than 90 days"},
+		{"after 90 days", server("n1"), asOf.Add(AdvisoryLife), Pass, advisory.Known().AsOf},
+		{"after more", server("n1"), asOf.Add(AdvisoryLife + time.Second), Unknown, "more than 90 days"},
 		{"silent", server("n1", deaf), asOf, Unknown, "no answer to VARZ"},
 		{"no version", server("n1", runs("")), asOf, Unknown, "no version"},
 		{"odd version", server("n1", runs("2.15")), asOf, Unknown, `"2.15" is no version`},
@@ -133,7 +134,7 @@ func TestAdvisoriesTogether(t *testing.T) {
 			t.Errorf("%s: %s %q, want %s with %q", tc.name, r.Outcome, r.Summary, tc.want, tc.says)
 		}
 	}
-	failing := advisories(server("n1", runs("2.12.6")), asOf.Add(2*advisoryLife))
+	failing := advisories(server("n1", runs("2.12.6")), asOf.Add(2*AdvisoryLife))
 	if r, ok := failing[""]; ok {
 		t.Errorf("a server with a vulnerability is %s as a whole", r.Outcome)
 	}

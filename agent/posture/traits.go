@@ -40,12 +40,14 @@ func (s *Server) RefusesNoAuthUser() Tri {
 }
 
 // OnlySystemAccount tells whether there is no account beside the system's and the
-// global one, which is where servers make their hidden user.
+// global one, which is where servers make their hidden user, and strangers have not
+// been refused all the same.
 func (s *Server) OnlySystemAccount() Tri {
+	client := s.Door(Client)
 	switch {
-	case !s.Heard.Has(Varz):
+	case !s.Heard.Has(Varz) || client == nil:
 		return Unseen
-	case s.AuthMode != AuthStatic:
+	case s.AuthMode != AuthStatic || s.refusedStrangers(client):
 		return No
 	case s.Accounts == nil:
 		return Unseen

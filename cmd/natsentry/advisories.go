@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/natsentry/natsentry/agent/advisory"
+	"github.com/natsentry/natsentry/agent/check"
 )
 
 // advisoriesType is the type field of the advisories in JSON.
@@ -61,7 +63,7 @@ its own day, and asks nobody.`,
 			case "markdown":
 				markdownAdvisories(w, &list)
 			default:
-				textRenderer{style: style{p.colourful(p.stdout)}}.advisories(w, &list)
+				textRenderer{style: style{p.colourful(p.stdout)}}.advisories(w, &list, advisory.Known().Age(time.Now()) > check.AdvisoryLife)
 			}
 			return nil
 		})
@@ -155,7 +157,7 @@ func between(r advisory.Range, of string) string {
 	}
 }
 
-func (t textRenderer) advisories(w *bufio.Writer, l *advisoryList) {
+func (t textRenderer) advisories(w *bufio.Writer, l *advisoryList, old bool) {
 	fmt.Fprintf(w, "%s\n", t.in(bold, l.headline()))
 	for i := range l.Advisories {
 		e := &l.Advisories[i]
@@ -181,6 +183,9 @@ func (t textRenderer) advisories(w *bufio.Writer, l *advisoryList) {
 	}
 	for _, s := range l.Sources {
 		t.item(w, "", t.in(faint, "Source: "+s))
+	}
+	if old {
+		t.item(w, "", t.in(yellow, "This list is more than 90 days old: a newer natsentry may know more."))
 	}
 }
 
