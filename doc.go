@@ -6,3 +6,4 @@
 package natsentry
 
 //go:generate sh -c "go run ./cmd/natsentry checks --format markdown > docs/checks.md"
+//go:generate sh -c "go run ./cmd/natsentry advisories --format markdown > docs/advisories.md"

@@ -102,7 +102,8 @@ func TestDocs(t *testing.T) {
 			runDocument(t, k, path)
 		})
 	}
-	t.Run("checks.md", func(t *testing.T) { isGenerated(t, k) })
+	t.Run("checks.md", func(t *testing.T) { isGenerated(t, k, "checks") })
+	t.Run("advisories.md", func(t *testing.T) { isGenerated(t, k, "advisories") })
 	t.Run("connect_urls", func(t *testing.T) { strangersFollow(t, k) })
 	t.Run("passwords", func(t *testing.T) { passwordsLogIn(t, k) })
 }
@@ -132,19 +133,19 @@ func TestDocsBlocks(t *testing.T) {
 	}
 }
 
-// isGenerated: docs/checks.md is what the program prints.
-func isGenerated(t *testing.T, k tools) {
+// isGenerated: the document named after a command is what the command prints.
+func isGenerated(t *testing.T, k tools, command string) {
 	t.Helper()
-	want, err := exec.CommandContext(t.Context(), k.natsentry, "checks", "--format", "markdown").Output()
+	want, err := exec.CommandContext(t.Context(), k.natsentry, command, "--format", "markdown").Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := os.ReadFile("../docs/checks.md")
+	got, err := os.ReadFile("../docs/" + command + ".md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Error("docs/checks.md is out of date: run go generate ./...")
+		t.Errorf("docs/%s.md is out of date: run go generate ./...", command)
 	}
 }
 
@@ -153,7 +154,7 @@ var markdownLink = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 // TestDocsLinks: links within the repository lead somewhere.
 func TestDocsLinks(t *testing.T) {
 	t.Parallel()
-	for _, path := range append(documents(t), "../docs/checks.md", "../CONTRIBUTING.md", "../SECURITY.md") {
+	for _, path := range append(documents(t), "../docs/checks.md", "../docs/advisories.md", "../CONTRIBUTING.md", "../SECURITY.md") {
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -246,7 +247,8 @@ func documents(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	paths = slices.DeleteFunc(paths, func(p string) bool { return filepath.Base(p) == "checks.md" }) // generated
+	generated := []string{"checks.md", "advisories.md"}
+	paths = slices.DeleteFunc(paths, func(p string) bool { return slices.Contains(generated, filepath.Base(p)) })
 	return append(paths, "../README.md")
 }
 

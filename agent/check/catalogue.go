@@ -9,5 +9,6 @@ var catalogue = []*Check{
 	sess001, sess002,
 	fleet001, fleet002, fleet003, fleet004, fleet005, fleet006, fleet007, fleet008,
 	tls001, tls002, tls003, tls005,
+	cve001,
 	policy001,
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/natsentry/natsentry/agent/advisory"
 	"github.com/natsentry/natsentry/agent/posture"
 )
 
@@ -70,8 +71,9 @@ type Scope struct {
 	Server   string           `json:"server"`
 	ServerID string           `json:"server_id"`
 	Door     posture.DoorKind `json:"door"`
-	Account  string           `json:"account"` // public key of the account, or of the operator
-	Name     string           `json:"name"`    // that its claims give it
+	Account  string           `json:"account"`  // public key of the account, or of the operator
+	Name     string           `json:"name"`     // that its claims give it
+	Advisory string           `json:"advisory"` // id of the vulnerability; "" of checks that know none
 }
 
 // Verdict is what a check found on one subject.
@@ -101,7 +103,7 @@ type Remedy struct {
 }
 
 // Check is one entry of the catalogue. Exactly one of Door, Server, Group,
-// Operator and Account is set.
+// Operator, Account and Advisory is set.
 type Check struct {
 	ID       string
 	Aliases  []string // ids of the same check elsewhere (nats audit)
@@ -120,6 +122,7 @@ type Check struct {
 
 	Operator func(Policy, *posture.Snapshot, Operator) Verdict
 	Account  func(Policy, *posture.Snapshot, *posture.Account) Verdict
+	Advisory func(Policy, *posture.Snapshot, *posture.Server, *advisory.Advisory, advisory.Answer) Verdict
 
 	Remedy   Remedy                   // when the cause has none of its own
 	Remedies map[posture.Cause]Remedy // by cause

@@ -28,13 +28,13 @@ func TestCatalogueIsWellFormed(t *testing.T) {
 			t.Errorf("%s: incomplete", c.ID)
 		}
 		kinds := 0
-		for _, set := range []bool{c.Door != nil, c.Server != nil, c.Group != nil, c.Operator != nil, c.Account != nil} {
+		for _, set := range []bool{c.Door != nil, c.Server != nil, c.Group != nil, c.Operator != nil, c.Account != nil, c.Advisory != nil} {
 			if set {
 				kinds++
 			}
 		}
 		if kinds != 1 || (c.Door != nil) != (len(c.Doors) > 0) || (c.Group != nil) != (c.By != ByNothing) {
-			t.Errorf("%s: exactly one of Door, Server, Group, Operator and Account, with what belongs to it", c.ID)
+			t.Errorf("%s: exactly one of Door, Server, Group, Operator, Account and Advisory, with what belongs to it", c.ID)
 		}
 		remedies := []Remedy{c.Remedy}
 		for _, r := range c.Remedies {

@@ -55,6 +55,8 @@ func (c *Check) judge(out []Result, snap *posture.Snapshot, policy Policy) []Res
 		return c.judgeOperators(out, snap, policy)
 	case c.Account != nil:
 		return c.judgeAccounts(out, snap, policy)
+	case c.Advisory != nil:
+		return c.judgeAdvisories(out, snap, policy)
 	}
 	for _, s := range snap.Servers {
 		if c.Server != nil {

@@ -215,6 +215,11 @@ var fixtures = map[string]struct {
 		pass:    fleet(server("n1", on(posture.Websocket, "0.0.0.0", expires(90*24*time.Hour)))),
 		unknown: fleet(server("n1", on(posture.Websocket, "0.0.0.0"), deaf)),
 	},
+	"CVE_001": {
+		fail:    fleet(server("n1", runs("2.12.6"))),
+		pass:    fleet(server("n1")),
+		unknown: fleet(server("n1", runs("2.15.2-")), server("n2", deaf)),
+	},
 	"POLICY_001": {
 		fail:   fleet(server("n1")),
 		pass:   fleet(server("n1")),

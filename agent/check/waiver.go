@@ -6,19 +6,21 @@ import (
 	"strings"
 	"time"
 
+	"github.com/natsentry/natsentry/agent/advisory"
 	"github.com/natsentry/natsentry/agent/posture"
 )
 
 // Waiver is somebody's word that a finding is accepted, until it expires.
 // Whatever it does not name, it covers.
 type Waiver struct {
-	Check   string // id
-	Cluster string // pattern, as in path.Match
-	Server  string // pattern of a name
-	Door    string // word
-	Reason  string
-	Owner   string
-	Expires time.Time
+	Check    string // id
+	Cluster  string // pattern, as in path.Match
+	Server   string // pattern of a name
+	Door     string // word
+	Advisory string // id of a vulnerability, any of its ids
+	Reason   string
+	Owner    string
+	Expires  time.Time
 }
 
 // Validate says what is wrong with a waiver.
@@ -30,6 +32,10 @@ func (w *Waiver) Validate() error {
 		return fmt.Errorf("there is no check %.40q, `natsentry checks` lists them", w.Check)
 	case Lookup(w.Check) == policy001:
 		return fmt.Errorf("%s cannot be waived", policy001.ID)
+	case w.Advisory != "" && Lookup(w.Check).Advisory == nil:
+		return fmt.Errorf("%s knows no advisories", w.Check)
+	case w.Advisory != "" && advisory.Known().Lookup(w.Advisory) == nil:
+		return fmt.Errorf("there is no advisory %.40q, `natsentry advisories` lists them", w.Advisory)
 	case strings.TrimSpace(w.Reason) == "":
 		return fmt.Errorf("it gives no reason")
 	case strings.TrimSpace(w.Owner) == "":
@@ -51,14 +57,23 @@ func (w *Waiver) Validate() error {
 
 // covers tells whether a waiver speaks of a subject.
 func (w *Waiver) covers(c *Check, scope Scope) bool {
-	if named := Lookup(w.Check); named != c {
+	if Lookup(w.Check) != c {
 		return false
 	}
 	matches := func(pattern, name string) bool {
 		ok, err := path.Match(pattern, name)
 		return pattern == "" || err == nil && ok
 	}
-	return matches(w.Cluster, scope.Cluster) && matches(w.Server, scope.Server) && (w.Door == "" || w.Door == scope.Door.String())
+	return matches(w.Cluster, scope.Cluster) && matches(w.Server, scope.Server) && (w.Door == "" || w.Door == scope.Door.String()) &&
+		(w.Advisory == "" || w.Advisory == scope.Advisory || named(w.Advisory) == scope.Advisory)
+}
+
+// named is the id of an advisory that another one of its ids names.
+func named(alias string) string {
+	if a := advisory.Known().Lookup(alias); a != nil {
+		return a.ID
+	}
+	return alias
 }
 
 // Waived finds the waiver that covers a subject at a time. One that has
@@ -103,7 +118,7 @@ var policy001 = &Check{
 // where names the subjects of a waiver.
 func (w *Waiver) where() string {
 	var parts []string
-	for _, p := range [][2]string{{"cluster", w.Cluster}, {"server", w.Server}, {"door", w.Door}} {
+	for _, p := range [][2]string{{"cluster", w.Cluster}, {"server", w.Server}, {"door", w.Door}, {"advisory", w.Advisory}} {
 		if p[1] != "" {
 			parts = append(parts, p[0]+" "+p[1])
 		}

@@ -206,13 +206,13 @@ func session(c *connInfo, version string) posture.Session {
 
 // describe reads VARZ into the model.
 func (c *Collector) describe(srv *posture.Server, v *varz) {
-	srv.Name, srv.Version = printable(v.Name), printable(v.Version)
+	srv.Name, srv.Version, srv.BuiltWith = printable(v.Name), printable(v.Version), printable(v.BuiltWith)
 	if srv.Name == "" {
 		srv.Name = srv.ID
 	}
 	srv.Cluster = printable(v.Cluster.Name)
 	srv.SuperCluster = v.Gateway.Name != "" && v.Gateway.Port != 0
-	srv.AuthRequired = posture.TriOf(v.AuthRequired)
+	srv.AuthRequired, srv.JetStream = posture.TriOf(v.AuthRequired), posture.TriOf(bool(v.JetStream.Config))
 	srv.Start, srv.ConfigLoaded = v.Start, v.ConfigLoadTime
 	srv.SystemAccount = printable(v.SystemAccount)
 	if v.ConfigDigest != "" {
@@ -327,7 +327,7 @@ func keep(srv *posture.Server, prev *posture.Server) {
 	}
 	srv.Cluster, srv.SuperCluster = prev.Cluster, prev.SuperCluster
 	srv.ConfigLoaded, srv.ConfigMark, srv.NoConfigFile = prev.ConfigLoaded, prev.ConfigMark, prev.NoConfigFile
-	srv.SystemAccount, srv.Start = prev.SystemAccount, prev.Start
+	srv.SystemAccount, srv.Start, srv.BuiltWith = prev.SystemAccount, prev.Start, prev.BuiltWith
 	srv.Doors = slices.Clone(prev.Doors)
 }
 

@@ -77,7 +77,7 @@ func check(t *testing.T, input posture.Input, who identity, body any) {
 	g.known[who.id] = true
 	snap := s.assemble()
 	for _, srv := range snap.Servers {
-		texts := []string{srv.Name, srv.Cluster, srv.Version, srv.SystemAccount, srv.KnownBy}
+		texts := []string{srv.Name, srv.Cluster, srv.Version, srv.BuiltWith, srv.SystemAccount, srv.KnownBy}
 		for _, c := range srv.Sessions.List {
 			texts = append(texts, c.Name, c.User, c.Account, c.Lang, c.Version, c.Address)
 		}

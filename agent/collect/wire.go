@@ -50,6 +50,7 @@ type varz struct {
 	ID              string          `json:"server_id"`
 	Name            string          `json:"server_name"`
 	Version         string          `json:"version"`
+	BuiltWith       string          `json:"go"`
 	Host            string          `json:"host"`
 	Port            int             `json:"port"`
 	AuthRequired    bool            `json:"auth_required"`
@@ -65,6 +66,7 @@ type varz struct {
 	LeafNode        leafVarz        `json:"leaf"`
 	MQTT            mqttVarz        `json:"mqtt"`
 	Websocket       websocketVarz   `json:"websocket"`
+	JetStream       jetstreamVarz   `json:"jetstream"`
 	Start           time.Time       `json:"start"`
 	ConfigLoadTime  time.Time       `json:"config_load_time"`
 	ConfigDigest    string          `json:"config_digest"`
@@ -123,6 +125,12 @@ type websocketVarz struct {
 	NoTLS           bool      `json:"no_tls"`
 	TLSMap          bool      `json:"tls_map"`
 	TLSCertNotAfter time.Time `json:"tls_cert_not_after"`
+}
+
+// jetstreamVarz: the object is there always, its configuration only where
+// JetStream is on.
+type jetstreamVarz struct {
+	Config presence `json:"config"`
 }
 
 type operatorClaim struct {

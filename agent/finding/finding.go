@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,6 +77,9 @@ func Fingerprint(checkID, system string, scope check.Scope, duplicateName bool) 
 	if scope.Account != "" {
 		parts = append(parts, "account", scope.Account)
 	}
+	if scope.Advisory != "" {
+		parts = append(parts, "advisory", scope.Advisory)
+	}
 	return digest(parts...)
 }
 
@@ -106,6 +110,15 @@ func (f *Finding) content() string {
 		waiver = w.Reason + "\x00" + w.Owner + "\x00" + w.Expires.UTC().String()
 	}
 	return digest(f.Severity.String(), string(f.Cause), f.Scope.ServerID, f.Summary, string(evidence), waiver)
+}
+
+// sameAs tells whether two findings have the same content, without the cost of
+// writing it down.
+func (f *Finding) sameAs(o *Finding) bool {
+	waived := f.Waived == o.Waived || f.Waived != nil && o.Waived != nil &&
+		f.Waived.Reason == o.Waived.Reason && f.Waived.Owner == o.Waived.Owner && f.Waived.Expires.Equal(o.Waived.Expires)
+	return waived && f.Severity == o.Severity && f.Cause == o.Cause && f.Scope.ServerID == o.Scope.ServerID &&
+		f.Summary == o.Summary && slices.Equal(f.Evidence, o.Evidence)
 }
 
 func digest(parts ...string) string {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/natsentry/natsentry/agent/check"
@@ -46,21 +47,22 @@ type Ledger struct {
 	system string
 	rules  Rules
 	book   map[subject]*Entry
-	round  uint64 // counts the evaluations
+	round  uint64                   // counts the evaluations
+	anchor func(check.Scope) string // of this evaluation
 }
 
 // subject is what a fingerprint is made of, but the system. Most results are
 // of subjects without a finding, which need no fingerprint.
 type subject struct {
 	check, cluster, server string
-	account                string
+	account, advisory      string
 	kind                   check.Kind
 	door                   posture.DoorKind
 	id                     string // only where another server has the same name
 }
 
 func subjectOf(checkID string, scope *check.Scope, duplicateName bool) subject {
-	s := subject{check: checkID, cluster: scope.Cluster, server: scope.Server, account: scope.Account, kind: scope.Kind, door: scope.Door}
+	s := subject{check: checkID, cluster: scope.Cluster, server: scope.Server, account: scope.Account, advisory: scope.Advisory, kind: scope.Kind, door: scope.Door}
 	if duplicateName {
 		s.id = scope.ServerID
 	}
@@ -113,6 +115,7 @@ func (l *Ledger) Restore(entries []Entry) {
 // counts as Pass. An Unknown, twice, makes it stale and never resolves it.
 func (l *Ledger) Apply(snap *posture.Snapshot, results []check.Result, policy *check.Policy) []Entry {
 	duplicates := duplicateNames(snap)
+	l.anchor = anchors(snap)
 	l.round++
 	var out []Entry
 	for i := range results {
@@ -186,7 +189,7 @@ func (l *Ledger) fail(snap *posture.Snapshot, e *Entry, f Finding, looked time.T
 	f.Action, f.ID, f.Epoch, f.At = e.Finding.Action, e.Finding.ID, e.Finding.Epoch, e.Finding.At
 	e.now, e.passed, e.unseen = f, time.Time{}, time.Time{}
 	told, worse := &e.Finding, f.Severity > e.Finding.Severity || f.Cause != e.Finding.Cause
-	if told.LastSeen = snap.Taken; f.content() == e.Content && !stale {
+	if told.LastSeen = snap.Taken; !stale && (f.sameAs(told) || f.content() == e.Content) {
 		return false
 	}
 	if !stale && !worse && !passed(e.Told, snap.Taken, l.rules.UpdateEvery) {
@@ -201,7 +204,7 @@ func (l *Ledger) open(snap *posture.Snapshot, e *Entry, f Finding) {
 	l.noteOpening(e, snap.Taken)
 	f.FirstSeen, f.Flaps = snap.Taken, l.flaps(e, snap.Taken)
 	e.Finding, e.now = f, f
-	e.Anchor = anchor(snap, f.Scope)
+	e.Anchor = l.anchor(f.Scope)
 	e.passed, e.unseen = time.Time{}, time.Time{}
 	l.tell(snap, e, Opened)
 }
@@ -284,22 +287,41 @@ func passed(from, at time.Time, least time.Duration) bool {
 	return d >= least || d < 0
 }
 
-// anchor is a time in the fleet, the same for every replica, that moves when
-// a server starts or loads a configuration: so that the second opening of a
-// door is not taken for a repetition of the first by whoever has forgotten it.
-func anchor(snap *posture.Snapshot, scope check.Scope) string {
-	var latest time.Time
-	for _, s := range snap.Servers {
-		if scope.Kind == check.KindServer && s.ID != scope.ServerID || scope.Kind == check.KindCluster && s.Cluster != scope.Cluster {
-			continue
-		}
-		for _, t := range []time.Time{s.Start, s.ConfigLoaded} {
-			if t.After(latest) {
-				latest = t
+// anchors tells of a scope a time in the fleet, the same for every replica, that
+// moves when a server starts or loads a configuration: so that the second opening
+// of a door is not taken for a repetition of the first by whoever has forgotten it.
+func anchors(snap *posture.Snapshot) func(check.Scope) string {
+	latest := func(servers []*posture.Server, of func(*posture.Server) bool) string {
+		var latest time.Time
+		for _, s := range servers {
+			if !of(s) {
+				continue
+			}
+			for _, t := range []time.Time{s.Start, s.ConfigLoaded} {
+				if t.After(latest) {
+					latest = t
+				}
 			}
 		}
+		return latest.UTC().Format(time.RFC3339Nano)
 	}
-	return latest.UTC().Format(time.RFC3339Nano)
+	byID := sync.OnceValue(func() map[string][]*posture.Server {
+		out := make(map[string][]*posture.Server, len(snap.Servers))
+		for _, s := range snap.Servers {
+			out[s.ID] = append(out[s.ID], s)
+		}
+		return out
+	})
+	return func(scope check.Scope) string {
+		switch scope.Kind {
+		case check.KindServer: // of which a sweep may open thousands
+			return latest(byID()[scope.ServerID], func(*posture.Server) bool { return true })
+		case check.KindCluster:
+			return latest(snap.Servers, func(s *posture.Server) bool { return s.Cluster == scope.Cluster })
+		default:
+			return latest(snap.Servers, func(*posture.Server) bool { return true })
+		}
+	}
 }
 
 // Findings lists the findings that stand, worst first.
@@ -353,6 +375,7 @@ func worstFirst(a, b *Finding) int {
 		strings.Compare(a.Scope.Cluster, b.Scope.Cluster),
 		strings.Compare(a.Scope.Server, b.Scope.Server),
 		cmp.Compare(a.Scope.Door, b.Scope.Door),
+		strings.Compare(a.Scope.Advisory, b.Scope.Advisory),
 		strings.Compare(a.Fingerprint, b.Fingerprint),
 	)
 }

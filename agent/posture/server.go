@@ -43,6 +43,9 @@ type Server struct {
 	Name    string
 	Cluster string // "" for a server outside of any cluster
 	Version string
+
+	BuiltWith string // the version of Go, like go1.26.0
+
 	State   State
 	Heard   Input     // the answers that came
 	Looked  time.Time // when it was last looked at: its VARZ came, or it was found silent
@@ -51,6 +54,7 @@ type Server struct {
 
 	SuperCluster bool // it has gateways: its neighbours are all servers with gateways
 
+	JetStream     Tri
 	AuthRequired  Tri
 	AuthMode      AuthMode
 	NoConfigFile  Tri // it was started without a configuration file

@@ -16,6 +16,8 @@ type Touch struct {
 	Reason string // why the access is unknown
 	Answer string // the word that decided: "PONG", "-ERR 'Authorization Violation'"
 
+	Unintroduced bool // it was let in without a CONNECT, after it was refused with one
+
 	// What the door said of itself before.
 	ServerID     string
 	ServerName   string

@@ -80,7 +80,7 @@ func (p *Prober) touchUnintroduced(ctx context.Context, t Target, out *posture.T
 			case err != nil:
 				return err
 			case word == "PONG":
-				out.Access, out.Answer = posture.Open, "PONG, without a CONNECT"
+				out.Access, out.Answer, out.Unintroduced = posture.Open, "PONG, without a CONNECT", true
 				return nil
 			case strings.HasPrefix(word, "-ERR"):
 				return errors.New(word)

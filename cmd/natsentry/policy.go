@@ -31,7 +31,7 @@ const (
 // What a policy file may hold, for errors.
 const (
 	acceptedPolicy = "accepted is one key, waivers, with a list of waivers"
-	acceptedWaiver = "a waiver has check, reason, owner and expires, and may have cluster, server and door"
+	acceptedWaiver = "a waiver has check, reason, owner and expires, and may have cluster, server, door and advisory"
 	acceptedDay    = "accepted is its last day, like 2027-01-31, or a moment, like 2027-01-31T12:00:00Z"
 )
 
@@ -101,7 +101,7 @@ func waiverOf(item ast.Node) (w check.Waiver, err error) {
 	}
 	expires := ""
 	fields := map[string]*string{
-		"check": &w.Check, "cluster": &w.Cluster, "server": &w.Server, "door": &w.Door,
+		"check": &w.Check, "cluster": &w.Cluster, "server": &w.Server, "door": &w.Door, "advisory": &w.Advisory,
 		"reason": &w.Reason, "owner": &w.Owner, "expires": &expires,
 	}
 	for _, p := range pairs {

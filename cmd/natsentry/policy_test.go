@@ -41,6 +41,9 @@ waivers:
 			Check: "DOOR_001", Cluster: "east", Server: "kiosk-*", Door: "client",
 			Reason: "the kiosks of the lobby come in here", Owner: "ops@example.net", Expires: day(2027, 2, 1),
 		}}},
+		"a vulnerability": {`waivers:
+- {check: CVE_001, advisory: GHSA-38x3-76xf-cq45, reason: upgrades in May, owner: ops, expires: 2027-01-31}
+`, []check.Waiver{{Check: "CVE_001", Advisory: "GHSA-38x3-76xf-cq45", Reason: "upgrades in May", Owner: "ops", Expires: day(2027, 2, 1)}}},
 		"an alias, a moment, texts of every kind": {`---
 waivers:
 - {check: SERVER_007, reason: 'it''s a "lab"', owner: 42, expires: "2027-01-31T12:00:00+02:00"}
@@ -104,7 +107,7 @@ func TestPolicyBad(t *testing.T) {
 		"twice":                 {"waivers: []\nwaivers: []\n", `line 2: it is not YAML: mapping key "waivers" already defined at [1:1]`},
 		"two documents":         {"waivers: []\n---\nwaivers: []\n", "line 3: a second document begins: one is accepted"},
 		"no mapping":            {"waivers: [DOOR_001]\n", "line 1, waiver 1: it is no mapping: a waiver has check, reason, owner and expires"},
-		"misspelt":              {waiverWith("server", "sever: n1"), `line 2, waiver 1: unknown key "sever": a waiver has check, reason, owner and expires, and may have cluster, server and door`},
+		"misspelt":              {waiverWith("server", "sever: n1"), `line 2, waiver 1: unknown key "sever": a waiver has check, reason, owner and expires, and may have cluster, server, door and advisory`},
 		"key twice":             {waiverWith("server", "check: DOOR_002"), `line 3: it is not YAML: mapping key "check" already defined at [2:3]`},
 		"no check":              {waiverWith("check", "door: client"), "line 2, waiver 1: it names no check: a waiver has"},
 		"unknown check":         {waiverWith("check", "check: DOOR_999"), "there is no check \"DOOR_999\", `natsentry checks` lists them: a waiver has"},
@@ -128,6 +131,8 @@ func TestPolicyBad(t *testing.T) {
 		"not all of them":       {waiverWith("server", "server: ''"), "server is empty: give it a value, or leave it out"},
 		"null is not all":       {waiverWith("server", "server: ~"), "server is empty"},
 		"unknown door":          {waiverWith("server", "door: window"), `there is no door "window", but client, websocket, mqtt, leafnode, route, gateway, monitor and profile`},
+		"unknown advisory":      {waiverWith("check", "check: CVE_001\n  advisory: 2026-99"), "there is no advisory \"2026-99\", `natsentry advisories` lists them"},
+		"advisory of a door":    {waiverWith("server", "advisory: 2026-16"), "DOOR_001 knows no advisories"},
 		"a list of servers":     {waiverWith("server", "server: [n1, n2]"), "server is no text"},
 		"long":                  {waiverWith("reason", "reason: "+strings.Repeat("x", longestText+1)), "reason is too long: up to 1000 bytes are accepted"},
 		"the second one":        {waiverWith("", "") + "- check: DOOR_002\n", "line 7, waiver 2: it gives no reason"},

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 	"github.com/spf13/cobra"
 
+	"github.com/natsentry/natsentry/agent/advisory"
 	"github.com/natsentry/natsentry/agent/check"
 	"github.com/natsentry/natsentry/integration/fleet"
 )
@@ -333,6 +334,50 @@ func grantsNoMore(t *testing.T, args string) {
 			}
 		case <-time.After(5 * time.Second):
 			t.Fatal("something was not refused")
+		}
+	}
+}
+
+func TestAdvisories(t *testing.T) {
+	for _, format := range []string{"text", "json", "markdown"} {
+		r := exec(t, "advisories", "--format", format)
+		if r.code != 0 || r.stderr != "" {
+			t.Errorf("%+v", r)
+		}
+		printable(t, r.stdout)
+		known := advisory.Known()
+		for _, want := range append([]string{known.AsOf, "CC-BY-4.0"}, known.Sources...) {
+			if format != "text" && !strings.Contains(r.stdout, want) && !strings.Contains(r.stdout, escape(want)) {
+				t.Errorf("%s does not have %q", format, want)
+			}
+		}
+		for _, a := range known.Advisories {
+			for _, want := range []string{a.ID, a.URLs[0]} {
+				if !strings.Contains(r.stdout, want) {
+					t.Errorf("%s does not have %q", format, want)
+				}
+			}
+		}
+	}
+	for version, want := range map[string][]string{
+		"2.12.6":      {"nats-server 2.12.6 has 13 vulnerabilities, as known on ", "; 1 more it may have.", "Route API Auth Bypass"},
+		"v2.12.7":     {"nats-server 2.12.7 has "},
+		"2.12.8-fips": {"nats-server 2.12.8-fips has ", "2026-19  2026-06-29  MAY HAVE Pre-auth"},
+		"99.0.0":      {"nats-server 99.0.0 has 0 vulnerabilities", "; 1 more it may have.", "Golang TLS"},
+	} {
+		r := exec(t, "advisories", version)
+		for _, w := range want {
+			if r.code != 0 || !strings.Contains(r.stdout, w) {
+				t.Errorf("%s: no %q in %+v", version, w, r)
+			}
+		}
+	}
+	if r := exec(t, "advisories", "2.12.7"); strings.Contains(r.stdout, "Route API Auth Bypass") {
+		t.Error("2.12.7 has fixed 2026-16")
+	}
+	for _, bad := range []string{"latest", "2.12", ""} {
+		if r := exec(t, "advisories", bad); r.code != 3 || !strings.Contains(r.stderr, "is no version of a server, like 2.12.6") {
+			t.Errorf("%q: %+v", bad, r)
 		}
 	}
 }

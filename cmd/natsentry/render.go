@@ -304,6 +304,9 @@ func subject(f *finding.Finding) string {
 	if s.Door != posture.NoDoor {
 		name += " " + s.Door.String()
 	}
+	if s.Advisory != "" {
+		name += " " + clean(s.Advisory)
+	}
 	return name
 }
 
