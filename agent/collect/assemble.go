@@ -112,8 +112,10 @@ func (s *sweep) readTopology(srv, prev *posture.Server) {
 				srv.Heard |= in
 			}
 		}
+		srv.Peers = connected(s.topo, srv.ID)
 	case prev != nil:
 		srv.Heard |= prev.Heard & topologyInputs
+		srv.Peers = prev.Peers
 	}
 }
 

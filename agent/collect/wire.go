@@ -148,6 +148,7 @@ type routez struct {
 type routeInfo struct {
 	RemoteID   string `json:"remote_id"`
 	RemoteName string `json:"remote_name"`
+	DidSolicit bool   `json:"did_solicit"`
 	IP         string `json:"ip"`
 }
 
@@ -170,7 +171,9 @@ type leafz struct {
 }
 
 type leafInfo struct {
+	ID      uint64 `json:"id"`
 	Name    string `json:"name"`
+	IsSpoke bool   `json:"is_spoke"`
 	Account string `json:"account"`
 	IP      string `json:"ip"`
 }

@@ -64,6 +64,7 @@ type Server struct {
 	Doors    []Door
 	Touches  []Touch  // of the configuration in force, the latest of each door and path
 	Hosts    []string // addresses under which the fleet knows this server, for listeners bound to all
+	Peers    []Peer   // by the latest answers to ROUTEZ, GATEWAYZ and LEAFZ; the list is never changed
 	Sessions Sessions // in the global account
 	Everyone Sessions // in all accounts, by a slower pace; At is zero until they were asked for. The list is never changed
 	Change   *Change  // the last configuration change that was seen

@@ -65,6 +65,12 @@ type Session struct {
 	Claim     *UserClaim // of JWT users, where the server shows it
 }
 
+// Touch tells whether a session that was seen at a time is a touch of our own.
+// Who takes its name to hide does so for a minute.
+func (c *Session) Touch(seen time.Time) bool {
+	return c.Name == ProbeName && seen.Sub(c.Since) < touchLife
+}
+
 // Sessions is what is known of who is inside a server.
 type Sessions struct {
 	At    time.Time // when the server was asked; zero when it was not
@@ -99,8 +105,7 @@ func IsHiddenUser(user, account string) bool {
 func classify(s *Server, c *Session) {
 	c.Anonymous, c.HiddenUser, c.Why = false, false, ""
 	switch door := s.Door(c.Door); {
-	case c.Name == ProbeName && s.Sessions.At.Sub(c.Since) < touchLife:
-		// Our own touch. Who takes its name to hide does so for a minute.
+	case c.Touch(s.Sessions.At):
 	case c.Door == NoDoor || door == nil:
 		// A leafnode may be one that this server itself asked for, and other
 		// kinds are no clients: their credentials do not show here.

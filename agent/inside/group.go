@@ -1,0 +1,216 @@
+package inside
+
+import (
+	"cmp"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+// Group is sessions that look alike on one door of one server.
+type Group struct {
+	Server   string           `json:"server"`
+	ServerID string           `json:"server_id"`
+	Cluster  string           `json:"cluster"`
+	Door     posture.DoorKind `json:"door"`
+	Name     string           `json:"name"` // as the client calls itself
+	IP       string           `json:"ip"`
+	Lang     string           `json:"lang"`
+	Version  string           `json:"version"` // of the client library
+	Login    posture.Login    `json:"login"`   // what it shows of itself
+	User     string           `json:"user"`    // on a server that asks nobody: merely claimed
+	Count    int              `json:"count"`
+	Since    time.Time        `json:"since"`    // of the oldest
+	Accounts []string         `json:"accounts"` // at most MaxAccounts of them
+	Weak     bool             `json:"weak"`     // it came in without proving anything, or with what anybody could have read
+
+	encrypted posture.Tri // whether all have TLS
+	cert      bool        // all have shown a certificate
+	checked   bool        // the server has checked what it shows
+}
+
+// MaxAccounts bounds the accounts that a group lists.
+const MaxAccounts = 20
+
+// Groups puts the sessions of all servers together, the largest groups of each
+// door first. Touches of our own are left out.
+func Groups(servers []*posture.Server) []Group {
+	var out []Group
+	for _, s := range servers {
+		out = append(out, groupsOf(s)...)
+	}
+	return out
+}
+
+// Weak keeps the groups that came in without proving anything, or with what
+// anybody on the way could have read.
+func Weak(groups []Group) []Group {
+	return slices.DeleteFunc(slices.Clone(groups), func(g Group) bool { return !g.Weak })
+}
+
+// Sessions counts the sessions of some groups.
+func Sessions(groups []Group) (n int) {
+	for i := range groups {
+		n += groups[i].Count
+	}
+	return n
+}
+
+func groupsOf(s *posture.Server) []Group {
+	type key struct {
+		door                         posture.DoorKind
+		name, ip, lang, version, usr string
+		login                        posture.Login
+		checked, weak                bool
+	}
+	index := map[key]int{}
+	var out []Group
+	all := everybody(s)
+	for i := range all.List {
+		c := &all.List[i]
+		if c.Door == posture.NoDoor || c.Touch(all.At) {
+			continue
+		}
+		login, checked := shown(s, c)
+		k := key{c.Door, c.Name, host(c.Address), c.Lang, c.Version, c.User, login, checked, weak(s, c, login)}
+		n, ok := index[k]
+		if !ok {
+			n = len(out)
+			index[k] = n
+			out = append(out, Group{
+				Server: s.Name, ServerID: s.ID, Cluster: s.Cluster, Door: k.door, Name: k.name, IP: k.ip, Lang: k.lang, Version: k.version,
+				Login: login, User: c.User, Since: c.Since.UTC(), Accounts: []string{}, Weak: k.weak, encrypted: posture.Yes, cert: true, checked: checked,
+			})
+		}
+		out[n].add(s, c)
+	}
+	slices.SortFunc(out, func(a, b Group) int {
+		return cmp.Or(cmp.Compare(a.Door, b.Door), cmp.Compare(b.Count, a.Count), strings.Compare(a.Name, b.Name), strings.Compare(a.IP, b.IP),
+			strings.Compare(a.Lang, b.Lang), strings.Compare(a.Version, b.Version), cmp.Compare(a.Login, b.Login), strings.Compare(a.User, b.User))
+	})
+	return out
+}
+
+func (g *Group) add(s *posture.Server, c *posture.Session) {
+	g.Count++
+	if c.Since.Before(g.Since) {
+		g.Since = c.Since.UTC()
+	}
+	if at, found := slices.BinarySearch(g.Accounts, c.Account); !found && len(g.Accounts) < MaxAccounts {
+		g.Accounts = slices.Insert(g.Accounts, at, c.Account)
+	}
+	if e := encrypted(s, c); e != posture.Yes && g.encrypted != posture.No {
+		g.encrypted = e
+	}
+	g.cert = g.cert && c.PeerCert
+}
+
+// everybody is who is known to be inside: the sessions of all accounts where
+// they were asked for, and otherwise those of the global account.
+func everybody(s *posture.Server) *posture.Sessions {
+	if s.Everyone.At.IsZero() {
+		return &s.Sessions
+	}
+	return &s.Everyone
+}
+
+// redacted is what the collector puts in the place of secrets.
+const redacted = "[REDACTED]"
+
+var nkey = regexp.MustCompile(`^U[A-Z2-7]{55}$`)
+
+// shown says how a session has shown who it is, and whether the server has
+// checked that. A server that asks nobody still lists the user name, the nkey,
+// or that there is a token, of whoever sends one; a JWT it throws away
+// (nats-server client.go, processConnect).
+func shown(s *posture.Server, c *posture.Session) (login posture.Login, checked bool) {
+	claims := posture.LoginName
+	switch {
+	case c.User == "":
+		claims = posture.LoginNone
+	case c.User == redacted && posture.RedactsTokens.Holds(s.Version):
+		claims = posture.LoginToken
+	case c.User == redacted:
+		claims = posture.LoginUnknown // a name or a token
+	case nkey.MatchString(c.User):
+		claims = posture.LoginNKey
+	}
+	switch {
+	case c.HiddenUser:
+		return posture.LoginNone, true // it lets in nobody who sends a name or a token
+	case s.AuthRequired == posture.No && c.User != "" && ownAuth(s, c):
+		return posture.LoginUnknown, false
+	case s.AuthRequired == posture.No:
+		return claims, false
+	case claims == posture.LoginNKey && mayHide(s) && c.Account == posture.GlobalAccount:
+		return posture.LoginNKey, false
+	case c.Login != posture.LoginUnknown:
+		return c.Login, true
+	case claims == posture.LoginToken && s.AuthMode == posture.AuthStatic:
+		return posture.LoginToken, true
+	case claims == posture.LoginNKey && s.AuthMode == posture.AuthStatic:
+		return posture.LoginNKey, true
+	default:
+		return posture.LoginUnknown, false
+	}
+}
+
+// ownAuth: websocket and MQTT listeners may have an authentication of their
+// own, so that a name there may be a proven one.
+func ownAuth(s *posture.Server, c *posture.Session) bool {
+	return s.AuthRequired == posture.No && (c.Door == posture.Websocket || c.Door == posture.MQTT) && !c.Anonymous
+}
+
+// mayHide: the server may have a hidden user, who lets in whoever sends an nkey
+// and checks nothing of it.
+func mayHide(s *posture.Server) bool {
+	return s.AuthMode == posture.AuthStatic && (s.Accounts == nil || len(s.Accounts) <= 2)
+}
+
+// weak tells whether a session proved nothing, or with what anybody on the way
+// could have read.
+func weak(s *posture.Server, c *posture.Session, login posture.Login) bool {
+	switch login {
+	case posture.LoginNone, posture.LoginName, posture.LoginToken, posture.LoginBearer:
+		return true
+	case posture.LoginPassword:
+		return encrypted(s, c) == posture.No
+	case posture.LoginUnknown, posture.LoginNKey, posture.LoginJWT, posture.LoginCertificate:
+	}
+	return c.Anonymous
+}
+
+// encrypted tells whether a session has TLS: what its server says of it, or
+// else what its door demands.
+func encrypted(s *posture.Server, c *posture.Session) posture.Tri {
+	if c.Encrypted != posture.Unseen {
+		return c.Encrypted
+	}
+	d := s.Door(c.Door)
+	switch {
+	case d == nil:
+		return posture.Unseen
+	case d.TLS.Required == posture.Yes:
+		return posture.Yes
+	case d.TLS.On == posture.No:
+		return posture.No
+	default:
+		return posture.Unseen
+	}
+}
+
+// host is the address of a client without its port, which is another one for
+// each connection.
+func host(address string) string {
+	if ap, err := netip.ParseAddrPort(address); err == nil {
+		return ap.Addr().Unmap().String()
+	}
+	if i := strings.LastIndex(address, ":"); i >= 0 {
+		return strings.Trim(address[:i], "[]")
+	}
+	return address
+}
