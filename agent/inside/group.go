@@ -28,9 +28,11 @@ type Group struct {
 	Accounts []string         `json:"accounts"` // at most MaxAccounts of them
 	Weak     bool             `json:"weak"`     // it came in without proving anything, or with what anybody could have read
 
-	encrypted posture.Tri // whether all have TLS
-	cert      bool        // all have shown a certificate
-	checked   bool        // the server has checked what it shows
+	brings    posture.Login // the kind of its credentials
+	encrypted posture.Tri   // whether all have TLS
+	cert      bool          // all have shown a certificate
+	checked   bool          // the server has checked them
+	taken     bool          // it may have brought nothing, and have been taken for that user
 }
 
 // MaxAccounts bounds the accounts that a group lists.
@@ -64,7 +66,7 @@ func groupsOf(s *posture.Server) []Group {
 	type key struct {
 		door                         posture.DoorKind
 		name, ip, lang, version, usr string
-		login                        posture.Login
+		login, brings                posture.Login
 		checked, weak                bool
 	}
 	index := map[key]int{}
@@ -75,15 +77,17 @@ func groupsOf(s *posture.Server) []Group {
 		if c.Door == posture.NoDoor || c.Touch(all.At) {
 			continue
 		}
-		login, checked := shown(s, c)
-		k := key{c.Door, c.Name, host(c.Address), c.Lang, c.Version, c.User, login, checked, weak(s, c, login)}
+		login, brings, checked := shown(s, c)
+		k := key{c.Door, c.Name, host(c.Address), c.Lang, c.Version, c.User, login, brings, checked, weak(s, c, login)}
 		n, ok := index[k]
 		if !ok {
 			n = len(out)
 			index[k] = n
 			out = append(out, Group{
 				Server: s.Name, ServerID: s.ID, Cluster: s.Cluster, Door: k.door, Name: k.name, IP: k.ip, Lang: k.lang, Version: k.version,
-				Login: login, User: c.User, Since: c.Since.UTC(), Accounts: []string{}, Weak: k.weak, encrypted: posture.Yes, cert: true, checked: checked,
+				Login: login, User: c.User, Since: c.Since.UTC(), Accounts: []string{}, Weak: k.weak,
+				brings: brings, encrypted: posture.Yes, cert: true, checked: checked,
+				taken: brings == posture.LoginName && (s.AuthRequired != posture.No || !c.Anonymous),
 			})
 		}
 		out[n].add(s, c)
@@ -123,46 +127,43 @@ const redacted = "[REDACTED]"
 
 var nkey = regexp.MustCompile(`^U[A-Z2-7]{55}$`)
 
-// shown says how a session has shown who it is, and whether the server has
-// checked that. A server that asks nobody still lists the user name, the nkey,
-// or that there is a token, of whoever sends one; a JWT it throws away
-// (nats-server client.go, processConnect).
-func shown(s *posture.Server, c *posture.Session) (login posture.Login, checked bool) {
-	claims := posture.LoginName
-	switch {
-	case c.User == "":
-		claims = posture.LoginNone
-	case c.User == redacted && posture.RedactsTokens.Holds(s.Version):
-		claims = posture.LoginToken
-	case c.User == redacted:
-		claims = posture.LoginUnknown // a name or a token
-	case nkey.MatchString(c.User):
-		claims = posture.LoginNKey
-	}
+// shown says how a session has shown who it is, what kind of credentials it
+// brings, and whether the server has checked them. A server that asks nobody
+// still lists the nkey, the user name, or that there is a token, of whoever sends
+// one, the first of these; a JWT it throws away (nats-server client.go,
+// processConnect and getRawAuthUser).
+func shown(s *posture.Server, c *posture.Session) (login, brings posture.Login, checked bool) {
 	switch {
 	case c.HiddenUser:
-		return posture.LoginNone, true // it lets in nobody who sends a name or a token
-	case s.AuthRequired == posture.No && c.User != "" && ownAuth(s, c):
-		return posture.LoginUnknown, false
-	case s.AuthRequired == posture.No:
-		return claims, false
-	case claims == posture.LoginNKey && mayHide(s) && c.Account == posture.GlobalAccount:
-		return posture.LoginNKey, false
-	case c.Login != posture.LoginUnknown:
-		return c.Login, true
-	case claims == posture.LoginToken && s.AuthMode == posture.AuthStatic:
-		return posture.LoginToken, true
-	case claims == posture.LoginNKey && s.AuthMode == posture.AuthStatic:
-		return posture.LoginNKey, true
+		return posture.LoginNone, posture.LoginNone, true // it lets in nobody who sends a name or a token
+	case c.User == "":
+		brings = posture.LoginNone
+	case c.User == redacted && posture.RedactsTokens.Holds(s.Version):
+		brings = posture.LoginToken
+	case c.User == redacted:
+		brings = posture.LoginUnknown // a name or a token
+	case nkey.MatchString(c.User):
+		brings = posture.LoginNKey
 	default:
-		return posture.LoginUnknown, false
+		brings = posture.LoginName
 	}
-}
-
-// ownAuth: websocket and MQTT listeners may have an authentication of their
-// own, so that a name there may be a proven one.
-func ownAuth(s *posture.Server, c *posture.Session) bool {
-	return s.AuthRequired == posture.No && (c.Door == posture.Websocket || c.Door == posture.MQTT) && !c.Anonymous
+	switch {
+	case s.AuthRequired == posture.No && brings != posture.LoginNone && c.Door != posture.Client && !c.Anonymous:
+		// The listener may have an authentication of its own.
+		return posture.LoginUnknown, brings, false
+	case s.AuthRequired == posture.No:
+		return brings, brings, false
+	case brings == posture.LoginNKey && mayHide(s) && c.Account == posture.GlobalAccount:
+		return posture.LoginNKey, brings, false
+	case s.AuthMode == posture.AuthStatic && (brings == posture.LoginToken || brings == posture.LoginNKey):
+		return brings, brings, true
+	case c.Login == posture.LoginPassword || c.Login == posture.LoginName:
+		return c.Login, posture.LoginName, true
+	case c.Login != posture.LoginUnknown:
+		return c.Login, c.Login, true
+	default:
+		return posture.LoginUnknown, posture.LoginUnknown, false
+	}
 }
 
 // mayHide: the server may have a hidden user, who lets in whoever sends an nkey

@@ -1,0 +1,120 @@
+package inside
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+// Step is one server in the order in which servers are brought to the
+// candidate.
+type Step struct {
+	Server   string   `json:"server"`
+	ServerID string   `json:"server_id"`
+	Cluster  string   `json:"cluster"`
+	Kept     int      `json:"kept"` // sessions and servers that are connected to it now
+	Rejected int      `json:"rejected"`
+	Unknown  int      `json:"unknown"`
+	Leafs    int      `json:"leafs"`   // leafnodes that have dialled it
+	Restart  []string `json:"restart"` // why a reload does not do; empty when it does
+}
+
+// Order says which server to bring to the candidate first: the one at which
+// the fewest are rejected, then the one at which the fewest cannot be told,
+// and servers that others dial as leafnodes after those.
+func (c *Candidate) Order(servers []*posture.Server, predictions []Prediction) []Step {
+	var out []Step
+	for _, s := range servers {
+		if s.State != posture.Answering {
+			continue
+		}
+		step := Step{Server: s.Name, ServerID: s.ID, Cluster: s.Cluster, Restart: c.restart(s)}
+		for i := range predictions {
+			p := &predictions[i]
+			if p.ServerID != s.ID {
+				continue
+			}
+			switch p.Verdict {
+			case Kept:
+				step.Kept += p.Count
+			case Rejected:
+				step.Rejected += p.Count
+			case Unknown:
+				step.Unknown += p.Count
+			}
+			if p.Door == posture.Leafnode {
+				step.Leafs++
+			}
+		}
+		out = append(out, step)
+	}
+	slices.SortStableFunc(out, func(a, b Step) int {
+		return cmp.Or(cmp.Compare(a.Rejected, b.Rejected), cmp.Compare(a.Leafs, b.Leafs), cmp.Compare(a.Unknown, b.Unknown),
+			strings.Compare(a.Cluster, b.Cluster), strings.Compare(a.Server, b.Server), strings.Compare(a.ServerID, b.ServerID))
+	})
+	return out
+}
+
+// restart says what of the candidate nats-server does not take by reload
+// (reload.go, diffOptions).
+func (c *Candidate) restart(s *posture.Server) []string {
+	reasons := []string{}
+	add := func(format string, a ...any) { reasons = append(reasons, fmt.Sprintf(format, a...)) }
+	if operator := s.AuthMode == posture.AuthOperator; operator != c.Operator && s.AuthMode != posture.AuthUnknown {
+		add("a server moves to or from operator mode only by restart")
+	}
+	if c.Kind != FromFile {
+		return reasons
+	}
+	if c.NoAuthUser != "" && !posture.IsHiddenUser(c.NoAuthUser, "") {
+		add("no_auth_user cannot be added or changed by reload")
+	}
+	if s.SystemAccount != "" && c.SystemAccount != "" && s.SystemAccount != c.SystemAccount && !c.Operator {
+		add("the system account cannot be changed by reload")
+	}
+	for _, kind := range []posture.DoorKind{posture.Client, posture.Websocket, posture.MQTT, posture.Leafnode, posture.Route, posture.Gateway} {
+		d, on := c.Doors[kind]
+		today := s.Door(kind)
+		switch {
+		case today == nil:
+		case on != (today.On == posture.Yes):
+			add("the %s listener comes or goes", kind)
+		case (kind == posture.Websocket || kind == posture.MQTT) && d.NoAuthUser != today.NoAuthUser,
+			(kind == posture.Websocket || kind == posture.MQTT) && (d.User != "" || d.Token),
+			kind == posture.Gateway && d.User != "",
+			kind == posture.Leafnode && c.Leaf.set():
+			add("the authorization of the %s block cannot be changed by reload", kind)
+		}
+	}
+	return reasons
+}
+
+// Bridge is a block of configuration that lets those who bring nothing live on
+// while they are given credentials.
+const Bridge = `authorization {
+  users: [
+    # your own users, and for those who bring nothing yet:
+    {
+      user: bridge
+      password: "CHANGE-ME" # a long random one, in plain: with a bcrypt hash nobody gets in
+      allowed_connection_types: [STANDARD, WEBSOCKET]
+      permissions: {
+        # only what they use today
+        publish: { allow: ["orders.new"] }
+        subscribe: { allow: ["_INBOX.>"] }
+      }
+    }
+  ]
+}
+no_auth_user: bridge
+`
+
+// BridgeTrap is what to know before using Bridge.
+const BridgeTrap = "It is for those who bring nothing: whoever brings a user name or a token that does not fit is still rejected. " +
+	"It takes a restart to add, so every client reconnects once. " +
+	"Its user must be in the account in which the others will be, or they no longer hear each other. " +
+	"The door stays open, to strangers too, within those permissions, while the server says auth_required: " +
+	"natsentry goes on reporting it (DOOR_001, no-auth-user) until the block is gone; take it out on the day you set now."
