@@ -21,19 +21,24 @@ import (
 type Config struct {
 	System          string        // the name of the fleet in reports and findings; required
 	Interval        time.Duration // between two sweeps; default 30 s
-	SessionInterval time.Duration // between two looks at the sessions; default 1 min
-	WatchInterval   time.Duration // between two polls of every server's VARZ, by Run; default 1 s, negative: none
-	Policy          check.Policy  // the zero value means check.DefaultPolicy
-	Rules           finding.Rules
-	Probe           Probe
-	Collect         collect.Config
+	SessionInterval time.Duration // between two looks at the sessions in the global account; default 1 min
+	// EveryoneInterval is between two looks at the sessions in all accounts of one
+	// server; default 5 min, negative: none. A server with so many connections that
+	// this would cost it more than its share of CPU is asked less often.
+	EveryoneInterval time.Duration
+	WatchInterval    time.Duration // between two polls of every server's VARZ, by Run; default 1 s, negative: none
+	Policy           check.Policy  // the zero value means check.DefaultPolicy
+	Rules            finding.Rules
+	Probe            Probe
+	Collect          collect.Config
 }
 
 // Defaults of [Config].
 const (
-	DefaultInterval        = 30 * time.Second
-	DefaultSessionInterval = time.Minute
-	DefaultWatchInterval   = time.Second
+	DefaultInterval         = 30 * time.Second
+	DefaultSessionInterval  = time.Minute
+	DefaultEveryoneInterval = 5 * time.Minute
+	DefaultWatchInterval    = time.Second
 )
 
 // Errors of [Agent.Scan].
@@ -92,6 +97,7 @@ type Agent struct {
 	policy       check.Policy
 	ledger       *finding.Ledger
 	lastSessions time.Time
+	inside       *inside
 }
 
 type scanned struct {
@@ -123,6 +129,7 @@ func New(nc *nats.Conn, cfg Config, opts ...Option) (*Agent, error) {
 	}
 	cfg.Interval = cmp.Or(cfg.Interval, DefaultInterval)
 	cfg.SessionInterval = cmp.Or(cfg.SessionInterval, DefaultSessionInterval)
+	cfg.EveryoneInterval = cmp.Or(cfg.EveryoneInterval, DefaultEveryoneInterval)
 	cfg.WatchInterval = cmp.Or(cfg.WatchInterval, DefaultWatchInterval)
 	if cfg.Interval < 0 || cfg.SessionInterval < 0 {
 		return nil, errors.New("agent: intervals must be positive")
@@ -133,7 +140,7 @@ func New(nc *nats.Conn, cfg Config, opts ...Option) (*Agent, error) {
 	a := &Agent{
 		cfg: cfg, nc: nc, log: slog.New(slog.DiscardHandler), now: time.Now,
 		scans: make(chan chan scanned), policies: make(chan check.Policy), ended: make(chan struct{}),
-		policy: cfg.Policy, ledger: finding.NewLedger(cfg.System, cfg.Rules),
+		policy: cfg.Policy, ledger: finding.NewLedger(cfg.System, cfg.Rules), inside: newInside(cfg.EveryoneInterval),
 	}
 	for _, o := range opts {
 		o(a)
@@ -195,12 +202,18 @@ func (a *Agent) SetPolicy(ctx context.Context, p check.Policy) {
 }
 
 // Sweep asks the fleet once, touches what is due, judges the answers and tells
-// the sink. sessions forces a look at the sessions even when it is not their
-// time. Call it only when Run is not running: it is for a single audit.
+// the sink. sessions forces a look at the sessions, those of all accounts
+// included, even when it is not their time. Call it only when Run is not
+// running: it is for a single audit.
 func (a *Agent) Sweep(ctx context.Context, sessions bool) (*State, error) {
 	snap, err := a.collector.Sweep(ctx, a.snapshot(), collect.Options{Sessions: a.sessionsDue(sessions)})
 	if err != nil {
 		return nil, err
+	}
+	if sessions && a.cfg.EveryoneInterval > 0 {
+		if err := a.askEveryone(ctx, snap); err != nil {
+			return nil, err
+		}
 	}
 	if a.toucher != nil {
 		<-a.toucher.start(ctx, a.toucher.plan(snap.Servers, a.now()))

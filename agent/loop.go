@@ -79,6 +79,10 @@ type loop struct {
 
 	poll *time.Ticker
 
+	asking   bool // a server is asked who is inside
+	told     chan everyoneResult
+	everyone timer
+
 	dirty    bool            // something is to be judged
 	full     bool            // it is a whole sweep
 	awaiting map[string]bool // servers whose touches the verdict waits for
@@ -143,7 +147,7 @@ func newLoop(a *Agent) *loop {
 	l := &loop{
 		Agent: a, snap: a.snapshot(),
 		swept: make(chan sweepResult, 1), looked: make(chan lookResult, maxLooks), inSight: map[string]bool{},
-		pursuits: map[chase]*pursuit{}, awaiting: map[string]bool{}, reloads: map[string]posture.Reload{},
+		told: make(chan everyoneResult, 1), pursuits: map[chase]*pursuit{}, awaiting: map[string]bool{}, reloads: map[string]posture.Reload{},
 		loaded: map[string]time.Time{}, unfound: map[string]*sighting{}, sighted: budget{each: time.Second, most: sightSweeps}, visits: map[string][]posture.Session{},
 		poll: time.NewTicker(max(a.cfg.WatchInterval, time.Millisecond)), churned: budget{each: time.Second, most: churnLooks},
 	}
@@ -177,6 +181,11 @@ func (l *loop) step(ctx context.Context, tick <-chan time.Time, connection <-cha
 		l.onLooked(ctx, r)
 	case <-l.poll.C:
 		l.onPoll()
+	case <-l.everyone.C():
+		l.everyone.stop()
+		l.startEveryone(ctx)
+	case r := <-l.told:
+		l.onEveryone(r)
 	case <-touched:
 		l.onTouched(ctx, l.toucher.takeEnded())
 	case <-l.visit.C():
@@ -202,7 +211,7 @@ func (l *loop) step(ctx context.Context, tick <-chan time.Time, connection <-cha
 
 func (l *loop) stopTimers() {
 	l.poll.Stop()
-	for _, t := range []*timer{&l.soon, &l.look, &l.settle, &l.visit, &l.claims} {
+	for _, t := range []*timer{&l.soon, &l.look, &l.settle, &l.visit, &l.claims, &l.everyone} {
 		t.stop()
 	}
 }
@@ -311,7 +320,9 @@ func (l *loop) onSwept(ctx context.Context, r sweepResult) error {
 	l.ready = append(l.ready, l.replies...)
 	l.replies = nil
 	l.snap = l.merge(r.snap)
+	l.snap.Gaps = append(l.snap.Gaps, l.inside.open(l.snap.Servers, l.now())...)
 	l.noteUnfound()
+	l.everyone.atMost(everyonePause)
 	if l.collector.Unplaced() {
 		l.soon.atMost(placePause)
 	}

@@ -68,7 +68,9 @@ func (s *sweep) server(who identity, prev *posture.Server) *posture.Server {
 	srv := &posture.Server{ID: who.id, Name: who.name, Cluster: who.cluster, Version: who.version, State: posture.Answering}
 	if st := body[statsz](s.main, posture.Statsz, who.id); st != nil {
 		srv.Heard |= posture.Statsz
-		srv.Start = st.Start
+		srv.Start, srv.Connections = st.Start, st.Connections
+	} else if prev != nil {
+		srv.Connections = prev.Connections
 	}
 	srv.Looked = s.ended
 	if v := body[varz](s.main, posture.Varz, who.id); v != nil {
@@ -82,6 +84,10 @@ func (s *sweep) server(who identity, prev *posture.Server) *posture.Server {
 	s.readAccounts(srv, prev)
 	srv.Hosts = s.c.hosts[srv.ID]
 	s.readSessions(srv, prev)
+	if prev != nil {
+		srv.Heard |= prev.Heard & posture.EveryoneConnz
+		srv.Everyone = prev.Everyone
+	}
 	posture.Judge(srv)
 	if prev == nil {
 		prev = s.predecessor(srv)
@@ -187,8 +193,8 @@ func (c *Collector) sessions(z *connz, version string, at time.Time) posture.Ses
 func session(c *connInfo, version string) posture.Session {
 	out := posture.Session{
 		CID: c.Cid, Name: printable(c.Name), Address: net.JoinHostPort(printable(c.IP), strconv.Itoa(c.Port)),
-		Lang: printable(c.Lang), Version: printable(c.Version), User: scrubUser(c.AuthorizedUser, version),
-		Account: posture.GlobalAccount, Since: c.Start, PeerCert: bool(c.TLSPeerCerts),
+		Lang: printable(c.Lang), Version: printable(c.Version), User: scrubUser(c, version),
+		Account: posture.GlobalAccount, Since: c.Start, PeerCert: c.TLSPeerCerts.shown,
 	}
 	if c.Account != "" {
 		out.Account = printable(c.Account)

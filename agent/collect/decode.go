@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/s2"
+	"github.com/nats-io/nkeys"
 
 	"github.com/natsentry/natsentry/agent/posture"
 )
@@ -119,23 +120,33 @@ func printable(s string) string {
 	return clean
 }
 
-const redacted = "[REDACTED]"
-
 var jwtLike = regexp.MustCompile(`^eyJ[A-Za-z0-9_-]+\.`)
 
 // scrubUser removes secrets from authorized_user: servers before 2.10.28 put
-// the raw token there, so that on those nothing is kept that could be one.
-func scrubUser(user, version string) string {
+// the raw token there, so that on those nothing is kept that could be one. A
+// session that came in by a token has no issuer.
+func scrubUser(c *connInfo, version string) string {
+	user := c.AuthorizedUser
 	switch {
 	case user == "":
 		return ""
 	case jwtLike.MatchString(user):
-		return redacted
-	case posture.IsHiddenUser(user, ""):
+		return posture.Redacted
+	case posture.IsHiddenUser(user, ""), bool(c.IssuerKey) && nkeys.IsValidPublicUserKey(user):
 		return user
 	case !posture.RedactsTokens.Holds(version):
-		return redacted
+		return posture.Redacted
 	default:
 		return printable(user)
+	}
+}
+
+// signs is what else an answer tells of a session's login.
+func signs(c *connInfo, version string) posture.Signs {
+	return posture.Signs{
+		Token:   c.AuthorizedUser == posture.Redacted && posture.RedactsTokens.Holds(version),
+		Hidden:  c.AuthorizedUser != "" && !posture.RedactsTokens.Holds(version) && scrubUser(c, version) == posture.Redacted,
+		UserKey: nkeys.IsValidPublicUserKey(c.AuthorizedUser),
+		Issuer:  bool(c.IssuerKey), Subject: c.TLSPeerCerts.subject,
 	}
 }

@@ -77,6 +77,9 @@ func check(t *testing.T, input posture.Input, who identity, body any) {
 	g.known[who.id] = true
 	snap := s.assemble()
 	for _, srv := range snap.Servers {
+		if z, ok := body.(*connz); ok && input == posture.EveryoneConnz {
+			checkEveryone(t, z, srv)
+		}
 		texts := []string{srv.Name, srv.Cluster, srv.Version, srv.SystemAccount, srv.KnownBy}
 		for _, c := range srv.Sessions.List {
 			texts = append(texts, c.Name, c.User, c.Account, c.Lang, c.Version, c.Address)
@@ -98,6 +101,37 @@ func check(t *testing.T, input posture.Input, who identity, body any) {
 		}
 	}
 }
+
+// checkEveryone reads sessions as on every kind of server: nothing that may be
+// used, and nothing that cannot be printed, may be left of them, and who is said
+// to have logged in must not have done so by a claim.
+func checkEveryone(t *testing.T, z *connz, srv *posture.Server) {
+	for _, mode := range []posture.AuthMode{posture.AuthUnknown, posture.AuthNone, posture.AuthStatic, posture.AuthOperator} {
+		s := *srv
+		s.AuthMode, s.AuthRequired = mode, posture.TriOf(mode != posture.AuthNone)
+		const limit = 3
+		got := everyone(z, &s, time.Unix(1, 0), limit, 0)
+		if len(got.List) > limit {
+			t.Fatalf("%d sessions, with a limit of %d", len(got.List), limit)
+		}
+		for _, c := range got.List {
+			texts := []string{c.Name, c.User, c.Account, c.Lang, c.Version, c.Address}
+			if c.Claim != nil {
+				texts = append(texts, c.Claim.Key, c.Claim.Name, c.Claim.Account, c.Claim.Issuer)
+			}
+			for _, text := range texts {
+				if strings.ContainsAny(text, "\x00\x07\x1b\r\n\x7f") || !utf8.ValidString(text) || jwtLike.MatchString(text) && strings.Count(text, ".") == 2 {
+					t.Fatalf("a session holds %q", text)
+				}
+			}
+			if _, ok := c.Owner(); ok && mode == posture.AuthNone {
+				t.Fatalf("on a server that asks nobody: %+v", c)
+			}
+		}
+	}
+}
+
+func FuzzEveryone(f *testing.F) { fuzz(f, posture.EveryoneConnz, &server.Connz{}) }
 
 func FuzzStatsz(f *testing.F)   { fuzz(f, posture.Statsz, &server.ServerStats{}) }
 func FuzzVarz(f *testing.F)     { fuzz(f, posture.Varz, &server.Varz{}) }

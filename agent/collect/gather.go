@@ -51,6 +51,7 @@ type gather struct {
 	wanted   posture.Input
 	payloads map[posture.Input]string // where it is not the endpoint's own
 	peers    bool                     // servers that an answer names are expected to answer as well
+	once     bool                     // what does not come is not asked for again: the answer is dear
 
 	expected int                               // servers that should answer, as far as is known
 	known    map[string]bool                   // ids that should answer
@@ -136,7 +137,7 @@ func (g *gather) run(ctx context.Context, byID bool) error {
 			// What was lost on the way is asked for once more, by id; a
 			// second time covers an answer that was slow because the server
 			// was.
-			if rounds++; rounds > 2 {
+			if rounds++; rounds > 2 || g.once {
 				continue
 			}
 			g.inFlight = 0

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"reflect"
 	"time"
+
+	"github.com/natsentry/natsentry/agent/posture"
 )
 
 // The types below hold of each answer what natsentry uses, under the names of
@@ -32,6 +34,7 @@ type apiError struct {
 
 type statsz struct {
 	Start         time.Time     `json:"start"`
+	Connections   int           `json:"connections"`
 	ActiveServers int           `json:"active_servers"`
 	Routes        []routeStat   `json:"routes"`
 	Gateways      []gatewayStat `json:"gateways"`
@@ -209,7 +212,47 @@ type connInfo struct {
 	Version        string    `json:"version"`
 	AuthorizedUser string    `json:"authorized_user"`
 	Account        string    `json:"account"`
-	TLSPeerCerts   presence  `json:"tls_peer_certs"`
+	TLSVersion     string    `json:"tls_version"`
+	TLSPeerCerts   peerCerts `json:"tls_peer_certs"`
+	IssuerKey      presence  `json:"issuer_key"`
+	JWT            userJWT   `json:"jwt"`
+}
+
+// peerCerts holds of the certificates that a client showed whether there was
+// one, and whose.
+type peerCerts struct {
+	shown   bool
+	subject string
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (p *peerCerts) UnmarshalJSON(b []byte) error {
+	var certs []struct {
+		Subject string `json:"subject"`
+	}
+	if err := json.Unmarshal(b, &certs); err != nil {
+		return err
+	}
+	*p = peerCerts{}
+	if len(certs) > 0 {
+		*p = peerCerts{shown: true, subject: certs[0].Subject}
+	}
+	return nil
+}
+
+// userJWT holds of a user's JWT what it allows. The JWT itself is not kept.
+type userJWT struct{ claim *posture.UserClaim }
+
+// UnmarshalJSON implements json.Unmarshaler. What is no JWT is left out: a
+// client may have sent anything.
+func (u *userJWT) UnmarshalJSON(b []byte) error {
+	u.claim = nil
+	var token string
+	if err := json.Unmarshal(b, &token); err != nil {
+		return err
+	}
+	u.claim = userClaim(token)
+	return nil
 }
 
 // event is what the events of clients have in common.
@@ -249,4 +292,8 @@ func (p *presence) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-var _ json.Unmarshaler = (*presence)(nil)
+var (
+	_ json.Unmarshaler = (*presence)(nil)
+	_ json.Unmarshaler = (*peerCerts)(nil)
+	_ json.Unmarshaler = (*userJWT)(nil)
+)

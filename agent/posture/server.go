@@ -21,6 +21,7 @@ const (
 	Connz
 	AccountStatz
 	Accountz
+	EveryoneConnz // the sessions of all accounts
 )
 
 // Has tells whether all of the wanted answers are in the set.
@@ -29,7 +30,7 @@ func (i Input) Has(want Input) bool { return i&want == want }
 // InputNames lists the endpoints in the set by the server's own names.
 func (i Input) InputNames() []string {
 	var names []string
-	for n, s := range []string{"STATSZ", "VARZ", "ROUTEZ", "GATEWAYZ", "LEAFZ", "CONNZ", "ACCOUNT STATZ", "ACCOUNTZ"} {
+	for n, s := range []string{"STATSZ", "VARZ", "ROUTEZ", "GATEWAYZ", "LEAFZ", "CONNZ", "ACCOUNT STATZ", "ACCOUNTZ", "CONNZ of all accounts"} {
 		if i&(1<<n) != 0 {
 			names = append(names, s)
 		}
@@ -60,6 +61,7 @@ type Server struct {
 	SystemAccount string
 	Operators     []Operator
 	Accounts      []string // the accounts it has loaded; nil when not asked
+	Connections   int      // clients that are connected, as it last counted them
 
 	Doors    []Door
 	Touches  []Touch  // of the configuration in force, the latest of each door and path

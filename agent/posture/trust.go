@@ -101,5 +101,6 @@ type UserClaim struct {
 	Scoped    bool      // its permissions are those of the signing key
 	OpenPub   bool      // it does not restrict what he may publish by itself
 	OpenSub   bool      // nor what he may subscribe to
+	Defaults  bool      // it says nothing of permissions at all: those of the account, or of the signing key, hold
 	Bound     bool      // it restricts addresses, times or kinds of connection
 }

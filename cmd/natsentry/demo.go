@@ -88,7 +88,7 @@ func (p *program) demo(ctx context.Context, once bool, format string, verbose bo
 	changes := &changeLines{write: p.lineWriter("text")}
 	d := &daemon{
 		nc: nc, prefix: service.DefaultPrefix, log: slog.New(slog.DiscardHandler), sinks: []agent.Sink{changes},
-		cfg: agent.Config{System: "demo", Interval: demoInterval, SessionInterval: demoInterval, Policy: policy},
+		cfg: agent.Config{System: "demo", Interval: demoInterval, SessionInterval: demoInterval, EveryoneInterval: demoInterval, Policy: policy},
 	}
 	if err := d.start(); err != nil {
 		return err
