@@ -39,7 +39,7 @@ type Group struct {
 const MaxAccounts = 20
 
 // Groups puts the sessions of all servers together, the largest groups of each
-// door first. Touches of our own are left out.
+// door first. Our own connection and touches are left out, and leafnodes.
 func Groups(servers []*posture.Server) []Group {
 	var out []Group
 	for _, s := range servers {
@@ -74,7 +74,7 @@ func groupsOf(s *posture.Server) []Group {
 	all := everybody(s)
 	for i := range all.List {
 		c := &all.List[i]
-		if c.Door == posture.NoDoor || c.Touch(all.At) {
+		if c.Door == posture.NoDoor || c.Door == posture.Leafnode || c.Ours || c.Touch(all.At) {
 			continue
 		}
 		login, brings, checked := shown(s, c)
@@ -87,7 +87,7 @@ func groupsOf(s *posture.Server) []Group {
 				Server: s.Name, ServerID: s.ID, Cluster: s.Cluster, Door: k.door, Name: k.name, IP: k.ip, Lang: k.lang, Version: k.version,
 				Login: login, User: c.User, Since: c.Since.UTC(), Accounts: []string{}, Weak: k.weak,
 				brings: brings, encrypted: posture.Yes, cert: true, checked: checked,
-				taken: brings == posture.LoginName && (s.AuthRequired != posture.No || !c.Anonymous),
+				taken: brings == posture.LoginName && (s.AuthRequired != posture.No || c.Door != posture.Client),
 			})
 		}
 		out[n].add(s, c)
@@ -122,9 +122,6 @@ func everybody(s *posture.Server) *posture.Sessions {
 	return &s.Everyone
 }
 
-// redacted is what the collector puts in the place of secrets.
-const redacted = "[REDACTED]"
-
 var nkey = regexp.MustCompile(`^U[A-Z2-7]{55}$`)
 
 // shown says how a session has shown who it is, what kind of credentials it
@@ -134,13 +131,13 @@ var nkey = regexp.MustCompile(`^U[A-Z2-7]{55}$`)
 // processConnect and getRawAuthUser).
 func shown(s *posture.Server, c *posture.Session) (login, brings posture.Login, checked bool) {
 	switch {
-	case c.HiddenUser:
+	case posture.IsHiddenUser(c.User, c.Account) && s.AuthRequired == posture.Yes && s.AuthMode != posture.AuthOperator:
 		return posture.LoginNone, posture.LoginNone, true // it lets in nobody who sends a name or a token
 	case c.User == "":
 		brings = posture.LoginNone
-	case c.User == redacted && posture.RedactsTokens.Holds(s.Version):
+	case c.User == posture.Redacted && posture.RedactsTokens.Holds(s.Version):
 		brings = posture.LoginToken
-	case c.User == redacted:
+	case c.User == posture.Redacted:
 		brings = posture.LoginUnknown // a name or a token
 	case nkey.MatchString(c.User):
 		brings = posture.LoginNKey
@@ -148,39 +145,41 @@ func shown(s *posture.Server, c *posture.Session) (login, brings posture.Login, 
 		brings = posture.LoginName
 	}
 	switch {
-	case s.AuthRequired == posture.No && brings != posture.LoginNone && c.Door != posture.Client && !c.Anonymous:
+	case s.AuthRequired == posture.No && brings != posture.LoginNone && c.Door != posture.Client:
 		// The listener may have an authentication of its own.
 		return posture.LoginUnknown, brings, false
 	case s.AuthRequired == posture.No:
 		return brings, brings, false
-	case brings == posture.LoginNKey && mayHide(s) && c.Account == posture.GlobalAccount:
-		return posture.LoginNKey, brings, false
-	case s.AuthMode == posture.AuthStatic && (brings == posture.LoginToken || brings == posture.LoginNKey):
-		return brings, brings, true
-	case c.Login == posture.LoginPassword || c.Login == posture.LoginName:
+	case s.AuthMode == posture.AuthStatic && brings == posture.LoginToken:
+		return posture.LoginToken, brings, true
+	case c.Login == posture.LoginPassword:
 		return c.Login, posture.LoginName, true
 	case c.Login != posture.LoginUnknown:
 		return c.Login, c.Login, true
+	case s.AuthMode == posture.AuthStatic && brings == posture.LoginNKey:
+		// A server with a hidden user lets in whoever sends an nkey, and checks
+		// nothing of it.
+		return posture.LoginUnknown, brings, false
+	case s.AuthMode == posture.AuthStatic && c.Door == posture.Leafnode && brings == posture.LoginName:
+		return posture.LoginUnknown, brings, false
 	default:
 		return posture.LoginUnknown, posture.LoginUnknown, false
 	}
-}
-
-// mayHide: the server may have a hidden user, who lets in whoever sends an nkey
-// and checks nothing of it.
-func mayHide(s *posture.Server) bool {
-	return s.AuthMode == posture.AuthStatic && (s.Accounts == nil || len(s.Accounts) <= 2)
 }
 
 // weak tells whether a session proved nothing, or with what anybody on the way
 // could have read.
 func weak(s *posture.Server, c *posture.Session, login posture.Login) bool {
 	switch login {
-	case posture.LoginNone, posture.LoginName, posture.LoginToken, posture.LoginBearer:
+	case posture.LoginNone, posture.LoginName:
+		return !c.PeerCert
+	case posture.LoginToken, posture.LoginBearer:
 		return true
 	case posture.LoginPassword:
 		return encrypted(s, c) == posture.No
-	case posture.LoginUnknown, posture.LoginNKey, posture.LoginJWT, posture.LoginCertificate:
+	case posture.LoginNKey:
+		return s.AuthRequired == posture.No && !c.PeerCert // nobody has checked it
+	case posture.LoginUnknown, posture.LoginJWT, posture.LoginCertificate:
 	}
 	return c.Anonymous
 }

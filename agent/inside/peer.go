@@ -66,7 +66,6 @@ func leafSession(s *posture.Server, cid uint64) *posture.Session {
 		if c := &all.List[i]; c.CID == cid {
 			l := *c
 			l.Door = posture.Leafnode
-			l.HiddenUser = posture.IsHiddenUser(l.User, l.Account) && s.AuthRequired == posture.Yes && s.AuthMode == posture.AuthStatic
 			return &l
 		}
 	}

@@ -66,12 +66,6 @@ type Session struct {
 	Ours      bool       // it is the connection over which the server was asked, or a touch
 }
 
-// Touch tells whether a session that was seen at a time is a touch of our own.
-// Who takes its name to hide does so for a minute.
-func (c *Session) Touch(seen time.Time) bool {
-	return c.Name == ProbeName && seen.Sub(c.Since) < touchLife
-}
-
 // Sessions is what is known of who is inside a server.
 type Sessions struct {
 	At    time.Time // when the server was asked; zero when it was not
