@@ -172,7 +172,7 @@ func (g *guests) predict(t *testing.T, c *inside.Candidate) (map[string]inside.P
 	eventually(t, "a sweep that sees everybody", func() bool {
 		state := sweep(t, a)
 		out = map[string]inside.Prediction{}
-		for _, p := range c.Lockout(state.Snapshot.Servers) {
+		for _, p := range c.Lockout(state.Snapshot.Servers, state.Snapshot.Servers) {
 			if p.Server == "open" && p.Door != posture.Route {
 				if _, double := out[p.Name]; double || p.Count != 1 {
 					t.Fatalf("two groups, or a group of %d, called %q", p.Count, p.Name)

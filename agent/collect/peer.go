@@ -21,7 +21,8 @@ func connected(g *gather, id string) []posture.Peer {
 	}
 	if z := body[routez](g, posture.Routez, id); z != nil {
 		for _, r := range z.Routes {
-			add(posture.Peer{Door: posture.Route, ID: r.RemoteID, Name: r.RemoteName, IP: r.IP, Accepted: posture.TriOf(!r.DidSolicit)})
+			// did_solicit is true on both sides where each names the other.
+			add(posture.Peer{Door: posture.Route, ID: r.RemoteID, Name: r.RemoteName, IP: r.IP})
 		}
 	}
 	if z := body[gatewayz](g, posture.Gatewayz, id); z != nil {

@@ -151,7 +151,6 @@ type routez struct {
 type routeInfo struct {
 	RemoteID   string `json:"remote_id"`
 	RemoteName string `json:"remote_name"`
-	DidSolicit bool   `json:"did_solicit"`
 	IP         string `json:"ip"`
 }
 

@@ -42,13 +42,13 @@ func kept(format string, a ...any) answer     { return answer{Kept, fmt.Sprintf(
 func rejected(format string, a ...any) answer { return answer{Rejected, fmt.Sprintf(format, a...)} }
 func unknown(format string, a ...any) answer  { return answer{Unknown, fmt.Sprintf(format, a...)} }
 
-// Lockout predicts what becomes of everybody who is inside these servers:
-// clients, and the servers that have dialled them.
+// Lockout predicts what becomes of everybody who is inside some servers of a
+// fleet: clients, and the servers that are connected to them.
 //
 // A client is taken to bring one kind of credentials, the one that its server
 // shows. What nats-server would do is in its auth.go, processClientOrLeafAuthentication
 // and isLeafNodeAuthorized; the order of the questions here is the one there.
-func (c *Candidate) Lockout(servers []*posture.Server) []Prediction {
+func (c *Candidate) Lockout(servers, fleet []*posture.Server) []Prediction {
 	var out []Prediction
 	for _, s := range servers {
 		for _, g := range groupsOf(s) {
@@ -58,7 +58,7 @@ func (c *Candidate) Lockout(servers []*posture.Server) []Prediction {
 			}
 			out = append(out, Prediction{g, a.verdict, a.why, a.verdict == Rejected && c.keepsUsers(s)})
 		}
-		out = append(out, c.peers(s, servers)...)
+		out = append(out, c.peers(s, fleet)...)
 	}
 	return out
 }
@@ -200,7 +200,7 @@ func (l *login) named(users map[string]User) answer {
 	u, ok := users[l.user]
 	switch {
 	case !ok && l.noAuthUser != "" && l.taken:
-		return unknown("it is %s today, which will not exist; kept if it brings nothing and is taken for a no_auth_user already", l.user)
+		return unknown("it is %s today, and there will be no such user; kept if it brings nothing and is taken for a no_auth_user already", l.user)
 	case !ok && l.noAuthUser != "":
 		return rejected("it brings the user name %s, which does not exist; no_auth_user is only for those who bring nothing", l.user)
 	case !ok:

@@ -9,16 +9,24 @@ import (
 )
 
 // peers judges the servers that have dialled one. Those that it has dialled
-// itself are judged where they have let it in.
+// itself are judged where they have let it in, and routes at one end: nobody tells
+// who has dialled.
 func (c *Candidate) peers(s *posture.Server, fleet []*posture.Server) []Prediction {
 	var out []Prediction
 	for _, p := range s.Peers {
-		if p.Accepted != posture.Yes || p.Door == posture.Leafnode && !takesLeafs(s) {
+		other := byID(fleet, p.ID)
+		switch {
+		case p.Door == posture.Route && other != nil && other.ID < s.ID: // judged there
+			continue
+		case p.Door != posture.Route && p.Accepted != posture.Yes, p.Door == posture.Leafnode && !takesLeafs(s):
 			continue
 		}
 		g := Group{
 			Server: s.Name, ServerID: s.ID, Cluster: s.Cluster, Door: p.Door, Name: p.Name, IP: p.IP, Count: 1, Accounts: []string{},
 			encrypted: posture.Unseen,
+		}
+		if other != nil {
+			g.Name = other.Name
 		}
 		if p.Account != "" {
 			g.Accounts = append(g.Accounts, p.Account)
@@ -33,7 +41,7 @@ func (c *Candidate) peers(s *posture.Server, fleet []*posture.Server) []Predicti
 			}
 			a = c.leaf(&g)
 		} else {
-			a = c.member(&p, fleet)
+			a = c.member(&p, other)
 		}
 		if a.verdict == Kept {
 			a = c.transport(s, &g, a)
@@ -46,6 +54,16 @@ func (c *Candidate) peers(s *posture.Server, fleet []*posture.Server) []Predicti
 		return cmp.Or(cmp.Compare(a.Door, b.Door), strings.Compare(a.Name, b.Name), strings.Compare(a.IP, b.IP))
 	})
 	return out
+}
+
+// byID finds a server of the fleet; nil when it is not known.
+func byID(fleet []*posture.Server, id string) *posture.Server {
+	for _, s := range fleet {
+		if id != "" && s.ID == id {
+			return s
+		}
+	}
+	return nil
 }
 
 // takesLeafs: a server without such a listener has dialled all its leafnodes.
@@ -126,7 +144,7 @@ func (g *Group) credentials() string {
 
 // member judges a route or a gateway: a server that will run with the candidate
 // as well, and then brings what it demands.
-func (c *Candidate) member(p *posture.Peer, fleet []*posture.Server) answer {
+func (c *Candidate) member(p *posture.Peer, other *posture.Server) answer {
 	d, on := c.door(p.Door)
 	switch {
 	case c.Kind != FromFile:
@@ -137,7 +155,7 @@ func (c *Candidate) member(p *posture.Peer, fleet []*posture.Server) answer {
 		return unknown("its certificate must be that of the user, which cannot be seen")
 	case d.User == "":
 		return kept("no credentials are demanded of a %s", p.Door)
-	case !slices.ContainsFunc(fleet, func(s *posture.Server) bool { return s.ID == p.ID && s.State == posture.Answering }):
+	case other == nil || other.State != posture.Answering:
 		return unknown("the user %s is demanded, and this server does not answer: whether it will have that user is not known", d.User)
 	default:
 		return kept("the user %s is demanded, which it will have when it runs with the same configuration; until then only the server that has it already can dial the other", d.User)

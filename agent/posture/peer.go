@@ -9,5 +9,5 @@ type Peer struct {
 	IP       string
 	Account  string // of leafnodes: the account here that they are bound to
 	CID      uint64 // of leafnodes: their connection among the sessions
-	Accepted Tri    // it has dialled, and this server has let it in
+	Accepted Tri    // it has dialled, and this server has let it in; Unseen of routes. Of leafnodes: by the usual roles, which a remote with hub: true turns round
 }
