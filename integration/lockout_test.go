@@ -423,3 +423,119 @@ func (g *guests) rollTo(t *testing.T, l *lockout, way string) {
 		hold(name, predictions[name], plan[name], g.leafSettled(t, name, logBefore[name]), false)
 	}
 }
+
+// TestLockoutCluster rolls a cluster in the order that is predicted: a client
+// that brings nothing moves on until the last server has the candidate, and the
+// servers stay together although a user is demanded of routes on the way.
+func TestLockoutCluster(t *testing.T) {
+	t.Parallel()
+	names := []string{"a", "b", "keeper"}
+	routes := func(login string) string {
+		var urls []string
+		for _, n := range names {
+			urls = append(urls, fmt.Sprintf(`"nats-route://%s{{addr %q "route"}}"`, login, n))
+		}
+		return strings.Join(urls, ", ")
+	}
+	cluster := func(login, auth string) string {
+		return fmt.Sprintf("cluster { name: c, listen: \"{{addr \"route\"}}\", %s\n  routes: [ %s ] }\n", auth, routes(login))
+	}
+	before, after := cluster("", ""), cluster("r:route-password@", "authorization { user: r, password: route-password }")
+	f := start(t,
+		fleet.Spec{Name: "a", Config: before}, fleet.Spec{Name: "b", Config: before}, fleet.Spec{Name: "keeper", Config: closedApp + before})
+	keeper := f.Server("keeper")
+	waitActive(t, f, keeper, 3)
+	told := &atomic.Int32{}
+	nc := connect(t, f.Server("a").URL(), nats.Name("nothing"), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectJitter(0, 0),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) { told.Add(1) }))
+	eventually(t, "the client knows the cluster", func() bool { return len(nc.DiscoveredServers()) >= 2 })
+
+	path := filepath.Join(t.TempDir(), "candidate.conf")
+	text := "cluster { name: c, listen: \"" + f.Server("a").Addr("route") + "\", authorization { user: r, password: route-password } }\n" + closedApp
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	candidate, err := conffile.Candidate(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := sweep(t, auditor(t, connectSys(t, keeper), collect.Config{}))
+	out := candidate.Outlook(state.Snapshot.Servers, state.Snapshot.Servers)
+	members := 0
+	for _, p := range out.Predictions {
+		switch {
+		case p.Door == posture.Route:
+			members++
+			if p.Verdict != inside.Kept {
+				t.Errorf("the route of %s to %s is predicted to be %s: %s", p.Server, p.Name, p.Verdict, p.Why)
+			}
+		case p.Name == "nothing" && (p.Server != "a" || p.Verdict != inside.Rejected):
+			t.Errorf("the client is predicted to be %s at %s: %s", p.Verdict, p.Server, p.Why)
+		}
+	}
+	if members != 3 {
+		t.Errorf("%d routes between 3 servers", members)
+	}
+	if last := out.Order[len(out.Order)-1]; last.Server != "a" || last.Rejected != 1 {
+		t.Errorf("the server with the client is not the last one: %+v", out.Order)
+	}
+	if out.Bridge == nil {
+		t.Error("no bridge for a client that brings nothing")
+	}
+	for i, step := range out.Order {
+		s := f.Server(step.Server)
+		if err := errors.Join(s.Rewrite(closedApp+after), s.Stop(t.Context()), s.Restart(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		waitActive(t, f, keeper, 3)
+		if i < len(out.Order)-1 {
+			eventually(t, "the client is at a server that is open yet", func() bool { return nc.IsConnected() && nc.ConnectedServerName() != step.Server })
+			continue
+		}
+		from := told.Load()
+		eventually(t, "the client gets in nowhere", func() bool { return told.Load() > from+3 && !nc.IsConnected() })
+	}
+
+	// One that has no user for routes cannot dial those that demand one, which a
+	// restart of the others shows: they dial it.
+	b := f.Server("b")
+	if err := errors.Join(b.Rewrite(closedApp+cluster("", "")), b.Stop(t.Context()), b.Restart(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	waitActive(t, f, keeper, 3)
+}
+
+// TestLockoutReloadKeepsUsers: a reload that puts a token in the place of users
+// leaves them able to log in, and one that drops a no_auth_user with its user is
+// taken.
+func TestLockoutReloadKeepsUsers(t *testing.T) {
+	t.Parallel()
+	const users = "authorization { users: [ { user: app, password: app-password }, { user: guest, password: guest-password } ] }\n"
+	f := start(t, fleet.Spec{Name: "n1", Config: users + "no_auth_user: guest\n"})
+	n1 := f.Server("n1")
+	if err := n1.Reload(t.Context(), users); err == nil {
+		t.Error("a reload took the no_auth_user away and left its user")
+	}
+	if err := n1.Reload(t.Context(), "authorization { users: [ { user: app, password: app-password } ] }\n"); err != nil {
+		t.Errorf("a reload that drops the no_auth_user and its user: %v", err)
+	}
+	if _, err := nats.Connect(n1.URL()); !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("somebody who brings nothing: %v", err)
+	}
+	token := "authorization { token: " + tokenOfTests + " }\n"
+	if err := n1.Reload(t.Context(), token); err != nil {
+		t.Fatal(err)
+	}
+	connect(t, n1.URL(), nats.Token(tokenOfTests))
+	nc, err := nats.Connect(n1.URL(), nats.UserInfo("app", "app-password"))
+	if err != nil {
+		t.Fatalf("nats-server forgets its users now when a reload puts a token in their place: %v", err)
+	}
+	nc.Close()
+	if err := errors.Join(n1.Stop(t.Context()), n1.Restart(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nats.Connect(n1.URL(), nats.UserInfo("app", "app-password")); !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("after a restart: %v", err)
+	}
+}

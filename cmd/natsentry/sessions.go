@@ -464,7 +464,7 @@ func stepText(s *inside.Step) string {
 		text += ", dialled by " + plural(s.Leafs, "leafnode", "leafnodes")
 	}
 	if len(s.Restart) == 0 {
-		return text + "; a reload does"
+		return text + "; a reload does, as far as can be seen"
 	}
 	return text + "; it takes a restart: " + clean(strings.Join(s.Restart, "; "))
 }
