@@ -405,6 +405,7 @@ func (l *loop) judgeNow(ctx context.Context) {
 		r <- scanned{state: state}
 	}
 	l.ready = nil
+	l.hurry(state.Results)
 	l.lookAgain()
 }
 

@@ -35,7 +35,12 @@ func Evaluate(snap *posture.Snapshot, policy Policy) []Result {
 		subjects += max(len(c.Doors), 1)
 	}
 	out := make([]Result, 0, subjects*len(snap.Servers))
+	in := insides(snap)
 	for _, c := range Catalogue() {
+		if c.Inside != nil {
+			out = c.judgeInside(out, snap, policy, in)
+			continue
+		}
 		out = c.judge(out, snap, policy)
 	}
 	return out
@@ -55,6 +60,8 @@ func (c *Check) judge(out []Result, snap *posture.Snapshot, policy Policy) []Res
 		return c.judgeOperators(out, snap, policy)
 	case c.Account != nil:
 		return c.judgeAccounts(out, snap, policy)
+	case c.Inside != nil:
+		return c.judgeInside(out, snap, policy, insides(snap))
 	}
 	for _, s := range snap.Servers {
 		if c.Server != nil {

@@ -215,6 +215,64 @@ var fixtures = map[string]struct {
 		pass:    fleet(server("n1", on(posture.Websocket, "0.0.0.0", expires(90*24*time.Hour)))),
 		unknown: fleet(server("n1", on(posture.Websocket, "0.0.0.0"), deaf)),
 	},
+	"SESS_003": {
+		fail:    fleet(server("n1", inside(in("$SYS", plain(posture.LoginPassword, "stranger"))))),
+		pass:    fleet(server("n1", inside(in("$SYS", plain(posture.LoginPassword, "admin"))))),
+		unknown: fleet(server("n1")),
+		policy:  map[Outcome]Policy{Fail: expecting("admin"), Pass: expecting("admin"), Unknown: expecting("admin")},
+	},
+	"SESS_004": {unknown: fleet(server("n1"))},
+	"SESS_005": {
+		fail:    operated(revokes("UA"), jwtUser("UA", nil)),
+		pass:    operated(revokes("UB"), jwtUser("UA", nil)),
+		unknown: operated(nil, jwtUser("UA", nil)),
+	},
+	"TLS_004": {
+		fail:    fleet(server("n1", inside(plain(posture.LoginPassword, "app")))),
+		pass:    fleet(server("n1", inside(plain(posture.LoginNKey, "UA")))),
+		unknown: fleet(server("n1")),
+	},
+	"CRED_001": {
+		fail:    fleet(server("n1", inside(plain(posture.LoginToken, "")))),
+		pass:    fleet(server("n1", inside(plain(posture.LoginPassword, "app")))),
+		unknown: fleet(server("n1", inside(), func(s *posture.Server) { s.Version = "2.9.25" })),
+	},
+	"CRED_002": {
+		fail:    fleet(server("n1", inside(plain(posture.LoginPassword, "app")))),
+		pass:    fleet(server("n1", inside(plain(posture.LoginNKey, "UA")))),
+		unknown: fleet(server("n1", inside(plain(posture.LoginUnknown, "app")))),
+	},
+	"CRED_005": {
+		fail: fleet(server("n1", inside(plain(posture.LoginNKey, "UA"), plain(posture.LoginNKey, "UA"),
+			posture.Session{Door: posture.Client, Login: posture.LoginNKey, User: "UA", Lang: "python3"}))),
+		pass:    fleet(server("n1", inside(plain(posture.LoginNKey, "UA"), plain(posture.LoginNKey, "UA"), plain(posture.LoginNKey, "UA")))),
+		unknown: fleet(server("n1")),
+	},
+	"JWT_030": {
+		fail:    operated(asIs, jwtUser("UA", func(c *posture.UserClaim) { c.Expires = time.Time{} })),
+		pass:    operated(asIs, jwtUser("UA", nil)),
+		unknown: operated(asIs, in("AAPP", plain(posture.LoginBearer, "UA"))),
+	},
+	"JWT_031": {
+		fail:    operated(asIs, jwtUser("UA", func(c *posture.UserClaim) { c.Issued, c.Expires = now.AddDate(0, -3, 0), now.Add(time.Hour) })),
+		pass:    operated(asIs, jwtUser("UA", nil)),
+		unknown: operated(asIs, in("AAPP", plain(posture.LoginBearer, "UA"))),
+	},
+	"JWT_032": {
+		fail:    operated(asIs, in("AAPP", plain(posture.LoginBearer, "UA"))),
+		pass:    operated(func(c *posture.Claim) { c.BearerUsers = false }, jwtUser("UA", func(c *posture.UserClaim) { c.Scoped = true })),
+		unknown: operated(asIs, jwtUser("UA", func(c *posture.UserClaim) { c.Scoped = true })),
+	},
+	"JWT_033": {
+		fail:    operated(asIs, jwtUser("UA", func(c *posture.UserClaim) { c.Bound = false })),
+		pass:    operated(asIs, jwtUser("UA", nil)),
+		unknown: operated(asIs, jwtUser("UA", func(c *posture.UserClaim) { c.Scoped, c.Bound = true, false })),
+	},
+	"JWT_034": {
+		fail:    operated(asIs, jwtUser("UA", hasAll)),
+		pass:    operated(asIs, jwtUser("UA", nil)),
+		unknown: operated(nil, jwtUser("UA", hasAll)),
+	},
 	"POLICY_001": {
 		fail:   fleet(server("n1")),
 		pass:   fleet(server("n1")),
@@ -238,7 +296,13 @@ func listened(since time.Duration, servers ...*posture.Server) *posture.Snapshot
 
 // neverPasses names the checks for which $SYS holds no positive evidence.
 var neverPasses = map[string]string{
-	"TLS_003": "$SYS does not show whether certificates are mapped to users",
+	"TLS_003":  "$SYS does not show whether certificates are mapped to users",
+	"SESS_004": "$SYS does not show whether users have a password",
+}
+
+// neverFails names the checks that only a configuration file decides.
+var neverFails = map[string]string{
+	"SESS_004": "$SYS does not show whether users have a password",
 }
 
 // TestEveryCheckHasItsFixtures runs each check on its fixtures, and fails
@@ -254,7 +318,7 @@ func TestEveryCheckHasItsFixtures(t *testing.T) {
 				want  Outcome
 				snap  *posture.Snapshot
 				never string
-			}{{Fail, fx.fail, ""}, {Pass, fx.pass, neverPasses[c.ID]}, {Unknown, fx.unknown, fx.never}} {
+			}{{Fail, fx.fail, neverFails[c.ID]}, {Pass, fx.pass, neverPasses[c.ID]}, {Unknown, fx.unknown, fx.never}} {
 				if f.snap == nil {
 					if f.never == "" {
 						t.Errorf("no fixture for %s, and no reason why there is none", f.want)

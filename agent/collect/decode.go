@@ -120,6 +120,8 @@ func printable(s string) string {
 	return clean
 }
 
+const redacted = "[REDACTED]"
+
 var jwtLike = regexp.MustCompile(`^eyJ[A-Za-z0-9_-]+\.`)
 
 // scrubUser removes secrets from authorized_user: servers before 2.10.28 put
@@ -131,11 +133,11 @@ func scrubUser(c *connInfo, version string) string {
 	case user == "":
 		return ""
 	case jwtLike.MatchString(user):
-		return posture.Redacted
+		return redacted
 	case posture.IsHiddenUser(user, ""), bool(c.IssuerKey) && nkeys.IsValidPublicUserKey(user):
 		return user
 	case !posture.RedactsTokens.Holds(version):
-		return posture.Redacted
+		return redacted
 	default:
 		return printable(user)
 	}
@@ -144,8 +146,8 @@ func scrubUser(c *connInfo, version string) string {
 // signs is what else an answer tells of a session's login.
 func signs(c *connInfo, version string) posture.Signs {
 	return posture.Signs{
-		Token:   c.AuthorizedUser == posture.Redacted && posture.RedactsTokens.Holds(version),
-		Hidden:  c.AuthorizedUser != "" && !posture.RedactsTokens.Holds(version) && scrubUser(c, version) == posture.Redacted,
+		Token:   c.AuthorizedUser == redacted && posture.RedactsTokens.Holds(version),
+		Hidden:  c.AuthorizedUser != "" && !posture.RedactsTokens.Holds(version) && scrubUser(c, version) == redacted,
 		UserKey: nkeys.IsValidPublicUserKey(c.AuthorizedUser),
 		Issuer:  bool(c.IssuerKey), Subject: c.TLSPeerCerts.subject,
 	}

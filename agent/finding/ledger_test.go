@@ -321,3 +321,21 @@ func TestWorstFirst(t *testing.T) {
 		t.Errorf("got %s before %s", got[0].Severity, got[1].Severity)
 	}
 }
+
+// TestAccountsThatWereNotToldStand: what was found of an account stands while
+// servers have not told which accounts there are, and who is inside.
+func TestAccountsThatWereNotToldStand(t *testing.T) {
+	l := newLedger(t)
+	inside := check.Result{Check: check.Lookup("CRED_002"), Scope: check.Scope{Kind: check.KindAccount, Account: "APP"}, Verdict: check.Verdict{Outcome: check.Fail, Summary: "x"}}
+	l.apply(inside)
+	snap := snapshot(2, 2*time.Second)
+	snap.Servers[0].Heard = posture.Varz
+	if got := actions(l.on(snap)); len(got) != 0 {
+		t.Errorf("nobody has told: %v", got)
+	}
+	snap = snapshot(3, 3*time.Second)
+	snap.Servers[0].Heard = posture.Varz | posture.Accountz | posture.EveryoneConnz
+	if got := actions(l.on(snap)); !cmp.Equal(got, []Action{Resolved}) {
+		t.Errorf("all have told, and there is no such account: %v", got)
+	}
+}

@@ -1,8 +1,5 @@
 package posture
 
-// Redacted stands for a user that was a secret.
-const Redacted = "[REDACTED]"
-
 // Signs is what CONNZ tells of a session's login beside its user.
 type Signs struct {
 	Token   bool   // its user was a token
