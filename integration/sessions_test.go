@@ -42,7 +42,7 @@ func TestServiceGroupsSessions(t *testing.T) {
 		group("keeper", "app", posture.LoginPassword, "app", "APP", 1),
 		group("keeper", "asks", posture.LoginPassword, sysUser, "$SYS", 1),
 		group("open", "worker", posture.LoginNone, "", "$G", 3),
-		group("open", "device", posture.LoginToken, posture.Redacted, "$G", 1),
+		group("open", "device", posture.LoginToken, "[REDACTED]", "$G", 1),
 		group("open", "worker", posture.LoginName, "somebody", "$G", 1),
 	}
 	ignore := cmpopts.IgnoreFields(inside.Group{}, "ServerID", "Since")

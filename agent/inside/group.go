@@ -122,6 +122,9 @@ func everybody(s *posture.Server) *posture.Sessions {
 	return &s.Everyone
 }
 
+// redacted stands for a user that is a secret.
+const redacted = "[REDACTED]"
+
 var nkey = regexp.MustCompile(`^U[A-Z2-7]{55}$`)
 
 // shown says how a session has shown who it is, what kind of credentials it
@@ -135,9 +138,9 @@ func shown(s *posture.Server, c *posture.Session) (login, brings posture.Login, 
 		return posture.LoginNone, posture.LoginNone, true // it lets in nobody who sends a name or a token
 	case c.User == "":
 		brings = posture.LoginNone
-	case c.User == posture.Redacted && posture.RedactsTokens.Holds(s.Version):
+	case c.User == redacted && posture.RedactsTokens.Holds(s.Version):
 		brings = posture.LoginToken
-	case c.User == posture.Redacted:
+	case c.User == redacted:
 		brings = posture.LoginUnknown // a name or a token
 	case nkey.MatchString(c.User):
 		brings = posture.LoginNKey

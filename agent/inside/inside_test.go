@@ -38,7 +38,9 @@ func via(door posture.DoorKind) func(*posture.Session) {
 	return func(c *posture.Session) { c.Door = door }
 }
 
-func loggedIn(l posture.Login) func(*posture.Session) { return func(c *posture.Session) { c.Login = l } }
+func loggedIn(l posture.Login) func(*posture.Session) {
+	return func(c *posture.Session) { c.Login = l }
+}
 
 func encryptedSession(c *posture.Session) { c.Encrypted = posture.Yes }
 
@@ -118,7 +120,7 @@ func TestVerdicts(t *testing.T) {
 // TestOldServers: before 2.10.28 servers show tokens in the clear, so that what
 // they show is not kept; then nobody knows what a client brings.
 func TestOldServers(t *testing.T) {
-	s := server(posture.No, client(posture.Redacted))
+	s := server(posture.No, client(redacted))
 	s.Version = "2.10.27"
 	c, _ := Plan("token")
 	if got := c.Lockout([]*posture.Server{s}, nil); got[0].Verdict != Unknown || got[0].Login != posture.LoginUnknown {
@@ -177,7 +179,7 @@ func TestWeak(t *testing.T) {
 		{client("", withCert), posture.No, false},
 		{client("app", loggedIn(posture.LoginPassword)), posture.Yes, true},
 		{client("app", loggedIn(posture.LoginPassword), encryptedSession), posture.Yes, false},
-		{client(posture.Redacted, encryptedSession), posture.Yes, true},
+		{client(redacted, encryptedSession), posture.Yes, true},
 		{client(someKey, loggedIn(posture.LoginBearer), encryptedSession), posture.Yes, true},
 		{client(someKey, loggedIn(posture.LoginJWT)), posture.Yes, false},
 		{client(someKey, loggedIn(posture.LoginNKey)), posture.Yes, false},
@@ -210,9 +212,19 @@ func TestPeers(t *testing.T) {
 	for _, p := range c.Lockout([]*posture.Server{a, b}, []*posture.Server{a, b}) {
 		got = append(got, fmt.Sprint(p.Server, " ", p.Door, " ", p.Name, " ", p.Verdict))
 	}
-	want := []string{"n1 leafnode unseen unknown", "n1 route n2 kept", "n1 route n3 unknown", "n1 gateway x unknown"}
+	want := []string{"n1 leafnode unseen unknown", "n1 route n3 unknown", "n1 gateway x unknown"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
+	}
+	delete(doors, posture.Route) // then the route between the two is cut, which is told once
+	cut := 0
+	for _, p := range c.Lockout([]*posture.Server{a, b}, []*posture.Server{a, b}) {
+		if p.Door == posture.Route && (p.Name == "n1" || p.Name == "n2") && p.Verdict == Rejected {
+			cut++
+		}
+	}
+	if only := c.Lockout([]*posture.Server{b}, []*posture.Server{a, b}); cut != 1 || len(only) != 1 || only[0].Name != "n1" {
+		t.Errorf("the route is told %d times, and of one server alone: %+v", cut, only)
 	}
 }
 

@@ -43,7 +43,7 @@ func rejected(format string, a ...any) answer { return answer{Rejected, fmt.Spri
 func unknown(format string, a ...any) answer  { return answer{Unknown, fmt.Sprintf(format, a...)} }
 
 // Lockout predicts what becomes of everybody who is inside some servers of a
-// fleet: clients, and the servers that are connected to them.
+// fleet: clients, leafnodes, and the routes and gateways that are not kept.
 //
 // A client is taken to bring one kind of credentials, the one that its server
 // shows. What nats-server would do is in its auth.go, processClientOrLeafAuthentication
@@ -58,7 +58,7 @@ func (c *Candidate) Lockout(servers, fleet []*posture.Server) []Prediction {
 			}
 			out = append(out, Prediction{g, a.verdict, a.why, a.verdict == Rejected && c.keepsUsers(s)})
 		}
-		out = append(out, c.peers(s, fleet)...)
+		out = append(out, c.peers(s, servers, fleet)...)
 	}
 	return out
 }
@@ -108,6 +108,7 @@ type login struct {
 	single     string // the one user
 	token      bool
 	mapped     bool // certificates are mapped to users
+	unguarded  bool // it is a leafnode, and lets in those whose credentials it does not look up
 }
 
 func (l *login) judge() answer {
@@ -165,6 +166,8 @@ func (l *login) static() answer {
 		}
 	}
 	switch {
+	case l.unguarded:
+		return kept("before 2.12.0 nats-server lets in every leafnode whose credentials it does not have to look up")
 	case l.token && l.brings == posture.LoginToken:
 		return unknown("it brings a token; kept only if that is the right one, which cannot be seen")
 	case l.token && l.brings == posture.LoginName && l.door == posture.MQTT:
@@ -235,7 +238,7 @@ func (l *login) operator() answer {
 // jwt is somebody who logs in with a JWT today, which a server without an
 // operator throws away. What else he brings is hidden behind it.
 func (l *login) jwt() answer {
-	if l.noAuthUser == "" && len(l.c.NKeys) == 0 && l.c.Kind != PlanNKey {
+	if l.noAuthUser == "" && !l.unguarded && len(l.c.NKeys) == 0 && l.c.Kind != PlanNKey {
 		return rejected("it brings a JWT, which counts for nothing without an operator")
 	}
 	return unknown("it brings a JWT, which counts for nothing without an operator; what else it brings cannot be seen")

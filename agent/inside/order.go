@@ -15,7 +15,7 @@ type Step struct {
 	Server   string   `json:"server"`
 	ServerID string   `json:"server_id"`
 	Cluster  string   `json:"cluster"`
-	Kept     int      `json:"kept"` // sessions and servers that are connected to it now
+	Kept     int      `json:"kept"` // of those that are connected to it now
 	Rejected int      `json:"rejected"`
 	Unknown  int      `json:"unknown"`
 	Leafs    int      `json:"leafs"`   // leafnodes that have dialled it
@@ -95,7 +95,7 @@ func (c *Candidate) restart(s *posture.Server) []string {
 // Outlook is what a candidate does to everybody who is inside, and how to go
 // about it.
 type Outlook struct {
-	Kept        int          `json:"kept"` // sessions, and servers that have dialled others
+	Kept        int          `json:"kept"` // clients and leafnodes
 	Rejected    int          `json:"rejected"`
 	Unknown     int          `json:"unknown"`
 	Predictions []Prediction `json:"predictions"`
@@ -130,7 +130,7 @@ func (c *Candidate) Outlook(servers, fleet []*posture.Server) *Outlook {
 		}
 	}
 	o.Order = c.Order(servers, o.Predictions)
-	o.Advice = c.advice(o)
+	o.Advice = c.advice(o, servers)
 	if nothing > 0 && !c.Operator && c.NoAuthUser == "" {
 		o.Bridge = &Bridge{bridgeConfig, bridgeTrap}
 	}
@@ -138,7 +138,7 @@ func (c *Candidate) Outlook(servers, fleet []*posture.Server) *Outlook {
 }
 
 // advice is what to know before the first server is touched.
-func (c *Candidate) advice(o *Outlook) []string {
+func (c *Candidate) advice(o *Outlook, servers []*posture.Server) []string {
 	out := []string{}
 	add := func(n int, format string, a ...any) {
 		if n > 0 {
@@ -152,16 +152,18 @@ func (c *Candidate) advice(o *Outlook) []string {
 		if p.Lingers {
 			lingering += p.Count
 		}
-		switch {
-		case p.Door == posture.Leafnode && p.Verdict != Kept:
+		if p.Door == posture.Leafnode && p.Verdict != Kept {
 			leafs++
-		case p.Door == posture.Route || p.Door == posture.Gateway:
-			if d, _ := c.door(p.Door); d.User != "" {
-				members++
-			}
 		}
 		if p.checked && p.Login == posture.LoginNone && !slices.Contains(hidden, p.Server) {
 			hidden = append(hidden, p.Server)
+		}
+	}
+	for _, s := range servers {
+		for _, p := range s.Peers {
+			if d, _ := c.door(p.Door); p.Door != posture.Leafnode && d.User != "" {
+				members++
+			}
 		}
 	}
 	add(o.Rejected+o.Unknown, "Give clients and leafnodes their credentials first, and ask again: a server that asks nobody lets them in with any, and shows which they bring.")

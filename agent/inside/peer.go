@@ -10,13 +10,13 @@ import (
 
 // peers judges the servers that have dialled one. Those that it has dialled
 // itself are judged where they have let it in, and routes at one end: nobody tells
-// who has dialled.
-func (c *Candidate) peers(s *posture.Server, fleet []*posture.Server) []Prediction {
+// who has dialled. Routes and gateways that are kept are left out.
+func (c *Candidate) peers(s *posture.Server, servers, fleet []*posture.Server) []Prediction {
 	var out []Prediction
 	for _, p := range s.Peers {
 		other := byID(fleet, p.ID)
 		switch {
-		case p.Door == posture.Route && other != nil && other.ID < s.ID: // judged there
+		case p.Door == posture.Route && other != nil && other.ID < s.ID && slices.Contains(servers, other): // judged there
 			continue
 		case p.Door != posture.Route && p.Accepted != posture.Yes, p.Door == posture.Leafnode && !takesLeafs(s):
 			continue
@@ -39,12 +39,15 @@ func (c *Candidate) peers(s *posture.Server, fleet []*posture.Server) []Predicti
 				g.encrypted = encrypted(s, l)
 				g.taken = g.brings == posture.LoginName && s.AuthRequired != posture.No
 			}
-			a = c.leaf(&g)
+			a = c.leaf(s, &g)
 		} else {
 			a = c.member(&p, other)
 		}
-		if a.verdict == Kept {
+		if a.verdict == Kept && p.Door == posture.Leafnode {
 			a = c.transport(s, &g, a)
+		}
+		if a.verdict == Kept && p.Door != posture.Leafnode {
+			continue // how many there are is chance
 		}
 		// A reload looks at clients and routes only (reload.go,
 		// reloadAuthorization).
@@ -91,10 +94,10 @@ func leafSession(s *posture.Server, cid uint64) *posture.Session {
 }
 
 // leaf judges a leafnode.
-func (c *Candidate) leaf(g *Group) answer {
+func (c *Candidate) leaf(s *posture.Server, g *Group) answer {
 	d, on := c.door(posture.Leafnode)
 	_, over := c.door(posture.Websocket)
-	l := login{c: c, door: posture.Leafnode, brings: g.brings, user: g.User, checked: g.checked, taken: g.taken, noAuthUser: c.NoAuthUser, single: c.User, token: c.Token, mapped: d.Map}
+	l := login{c: c, door: posture.Leafnode, brings: g.brings, user: g.User, checked: g.checked, taken: g.taken, noAuthUser: c.NoAuthUser, single: c.User, token: c.Token, mapped: d.Map, unguarded: !posture.GuardsLeafnodes.Holds(s.Version)}
 	switch {
 	case !on && !over:
 		return rejected("there is no leafnode listener any more")

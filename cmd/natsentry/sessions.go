@@ -429,14 +429,6 @@ func fates(predictions []inside.Prediction) []*fate {
 	return out
 }
 
-// told tells whether the groups are worth a table: routes and gateways that are
-// kept are not.
-func (f *fate) told() bool {
-	return f.verdict != inside.Kept || slices.ContainsFunc(f.groups, func(g *inside.Group) bool {
-		return g.Door != posture.Route && g.Door != posture.Gateway
-	})
-}
-
 func (f *fate) reason() string {
 	text := upper(clean(f.why)) + "."
 	if f.lingers {
@@ -476,15 +468,16 @@ func (t textRenderer) lockout(w *bufio.Writer, r *lockedOut) {
 	for _, f := range fates(r.Predictions) {
 		fmt.Fprintf(w, "\n%s  %s\n", t.in(colours[f.verdict], strings.ToUpper(f.verdict.String())), t.in(bold, plural(f.count, "connection", "connections")))
 		t.paragraph(w, "  ", f.reason())
-		if f.told() {
-			fmt.Fprintf(w, "%s\n", groupTable(f.groups, "  "))
-		}
+		fmt.Fprintf(w, "%s\n", groupTable(f.groups, "  "))
 	}
 	if len(r.Order) > 0 && r.Rejected+r.Unknown > 0 {
 		fmt.Fprintf(w, "\n%s\n", t.in(bold, "In which order to change the servers"))
 		for i := range r.Order {
 			t.item(w, "  ", fmt.Sprintf("%d. %s", i+1, stepText(&r.Order[i])))
 		}
+	}
+	if len(r.Advice) > 0 {
+		fmt.Fprintf(w, "\n%s\n", t.in(bold, "What to know before"))
 	}
 	for _, a := range r.Advice {
 		t.item(w, "  ", "- "+clean(a))
@@ -503,9 +496,7 @@ func (m markdownRenderer) lockout(w *bufio.Writer, r *lockedOut) {
 	fmt.Fprintf(w, "# natsentry: who would be locked out of %s\n\n%s.\n\n%s\n", escape(r.System), upper(escape(whoHead(r.System, r.Taken, &r.Coverage))), escape(r.sum()))
 	for _, f := range fates(r.Predictions) {
 		fmt.Fprintf(w, "\n## %s: %s\n\n%s\n\n", upper(f.verdict.String()), plural(f.count, "connection", "connections"), escape(f.reason()))
-		if f.told() {
-			m.groups(w, f.groups)
-		}
+		m.groups(w, f.groups)
 	}
 	if len(r.Order) > 0 && r.Rejected+r.Unknown > 0 {
 		fmt.Fprint(w, "\n## Order\n\n")
