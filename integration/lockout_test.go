@@ -1,8 +1,13 @@
 package integration
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -59,8 +64,9 @@ func nkeyOption(t *testing.T, key nkeys.KeyPair) nats.Option {
 }
 
 // invite starts an open server beside one with a system account, and has the
-// guests come in: all, or those that bring nothing that is looked at.
-func invite(t *testing.T, open string) *guests {
+// guests come in: all, or those that bring nothing that is looked at. binary is
+// that of an old server, "" has one embedded.
+func invite(t *testing.T, open, binary string) *guests {
 	t.Helper()
 	all := open == ""
 	g := &guests{op: must(fleet.NewOperator()), listed: must(nkeys.CreateUser()), other: must(nkeys.CreateUser()), clients: map[string]*caller{}, logs: t.TempDir()}
@@ -73,7 +79,8 @@ func invite(t *testing.T, open string) *guests {
 	g.fleet = start(t,
 		fleet.Spec{Name: "keeper", Config: closedApp + clustered("c", "open")},
 		fleet.Spec{
-			Name: "open", Config: open + `
+			Name: "open", Binary: binary, Config: open + `
+http: "{{addr "monitor"}}"
 websocket { listen: "{{addr "websocket"}}", no_tls: true }
 leafnodes { listen: "{{addr "leafnode"}}" }
 ` + clustered("c", "keeper"),
@@ -101,6 +108,9 @@ leafnodes { listen: "{{addr "leafnode"}}" }
 				t.Errorf("%s at a server with a hidden user: %v", name, err)
 			}
 			continue
+		}
+		if binary != "" && strings.Contains(name, "nkey") {
+			continue // without a nonce nats.go does not even try
 		}
 		g.join(t, name, g.open.URL(), opts...)
 		if name == "nothing" || name == "right password" || name == "jwt" {
@@ -156,7 +166,16 @@ func (g *guests) join(t *testing.T, name, url string, opts ...nats.Option) {
 func (g *guests) leafsInside(t *testing.T) []string {
 	t.Helper()
 	var names []string
-	for _, l := range must(g.open.Embedded().Leafz(nil)).Leafs {
+	resp, err := http.Get("http://" + g.open.Addr("monitor") + "/leafz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var leafz server.Leafz
+	if err := json.NewDecoder(resp.Body).Decode(&leafz); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range leafz.Leafs {
 		names = append(names, l.Name)
 	}
 	slices.Sort(names)
@@ -307,7 +326,7 @@ func TestLockout(t *testing.T) {
 		for _, way := range []string{"restart", "reload"} {
 			t.Run(l.name+", "+way, func(t *testing.T) {
 				t.Parallel()
-				invite(t, "").rollTo(t, &l, way)
+				invite(t, "", "").rollTo(t, &l, way)
 			})
 		}
 	}
@@ -321,9 +340,33 @@ func TestLockoutHiddenUser(t *testing.T) {
 		for _, way := range []string{"restart", "reload"} {
 			t.Run(l.name+", "+way, func(t *testing.T) {
 				t.Parallel()
-				invite(t, sysAccount).rollTo(t, &l, way)
+				invite(t, sysAccount, "").rollTo(t, &l, way)
 			})
 		}
+	}
+}
+
+// TestLockoutVersions does so with processes of old servers, whose leafnode ports
+// let in more than those of today.
+func TestLockoutVersions(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{"v2.9.25", "v2.10.29", "v2.11.17"} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			binary, err := fleet.Binary(t.Context(), version)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, l := range lockouts() {
+				for _, open := range []string{"", sysAccount} {
+					// The oldest shows names and tokens alike, so that neither is kept.
+					maps.DeleteFunc(l.seen, func(name string, _ bool) bool { return strings.HasPrefix(name, "edge-") || version == "v2.9.25" })
+					t.Run(fmt.Sprintf("%s, hidden user %t", l.name, open != ""), func(t *testing.T) {
+						invite(t, open, binary).rollTo(t, &l, "restart")
+					})
+				}
+			}
+		})
 	}
 }
 
@@ -338,6 +381,7 @@ func (g *guests) rollTo(t *testing.T, l *lockout, way string) {
 	} else {
 		text += l.doors(g)
 	}
+	text += "\nhttp: " + g.open.Addr("monitor")
 	path := filepath.Join(t.TempDir(), "candidate.conf")
 	if err := os.WriteFile(path, []byte(text+"\ncluster { listen: \""+g.open.Addr("route")+"\", name: c, authorization { user: r, password: route-password } }"), 0o600); err != nil {
 		t.Fatal(err)
@@ -533,5 +577,75 @@ func TestLockoutReloadKeepsUsers(t *testing.T) {
 	}
 	if _, err := nats.Connect(n1.URL(), nats.UserInfo("app", "app-password")); !errors.Is(err, nats.ErrAuthorization) {
 		t.Errorf("after a restart: %v", err)
+	}
+}
+
+// mqttNothing opens an MQTT session without a user name, and tells whether it was
+// let in. It stays until the test ends.
+func mqttNothing(t *testing.T, s *fleet.Server) bool {
+	t.Helper()
+	conn := must(net.Dial("tcp", s.Addr("mqtt")))
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	const cleanSession, id = 2, "device"
+	packet := append([]byte{0x10, byte(12 + len(id)), 0, 4, 'M', 'Q', 'T', 'T', 4, cleanSession, 0, 0, 0, byte(len(id))}, id...)
+	if _, err := conn.Write(packet); err != nil {
+		t.Fatal(err)
+	}
+	answer := make([]byte, 4)
+	if _, err := io.ReadFull(conn, answer); err != nil || answer[0] != 0x20 {
+		t.Fatalf("% x, %v", answer, err)
+	}
+	return answer[3] == 0
+}
+
+// TestLockoutMQTT: a device that brings nothing, on a server with a hidden user.
+func TestLockoutMQTT(t *testing.T) {
+	t.Parallel()
+	const users = "authorization { users: [ { user: app, password: app-password }, { user: device, password: device-password%s } ] }\n"
+	for _, c := range []struct {
+		name, config, mqtt string
+		want               inside.Verdict
+	}{
+		{"users", fmt.Sprintf(users, ""), "", inside.Rejected},
+		{"users and an override", fmt.Sprintf(users, ""), ", no_auth_user: device", inside.Kept},
+		{"bridge", fmt.Sprintf(users, "") + "no_auth_user: device\n", "", inside.Kept},
+		{"bridge for others", fmt.Sprintf(users, ", allowed_connection_types: [STANDARD]") + "no_auth_user: device\n", "", inside.Rejected},
+		{"bridge for it", fmt.Sprintf(users, ", allowed_connection_types: [MQTT, MQTT_WS]") + "no_auth_user: device\n", "", inside.Kept},
+		{"token", "authorization { token: " + tokenOfTests + " }\n", "", inside.Rejected},
+		{"a token of its own", "", ", authorization { token: " + tokenOfTests + " }", inside.Rejected},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			js := func(s string) string { return "jetstream { store_dir: \"" + s + "\" }\n" }
+			f := start(t, fleet.Spec{Name: "n1", Config: sysAccount + js("{{dir}}") + "mqtt { listen: \"{{addr \"mqtt\"}}\" }"})
+			n1 := f.Server("n1")
+			if !mqttNothing(t, n1) {
+				t.Fatal("the device is not let in by a hidden user")
+			}
+			dir := t.TempDir()
+			rolled := c.config + js(dir) + "mqtt { listen: \"" + n1.Addr("mqtt") + "\"" + c.mqtt + " }"
+			path := filepath.Join(t.TempDir(), "candidate.conf")
+			if err := os.WriteFile(path, []byte("server_name: n1\n"+rolled), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			candidate, err := conffile.Candidate(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			state := sweep(t, auditor(t, connectSys(t, n1), collect.Config{}))
+			predictions := candidate.Lockout(state.Snapshot.Servers, state.Snapshot.Servers)
+			if len(predictions) != 1 || predictions[0].Door != posture.MQTT || predictions[0].Verdict != c.want {
+				t.Fatalf("%+v, want %s", predictions, c.want)
+			}
+			if err := errors.Join(n1.Rewrite(rolled), n1.Stop(t.Context()), n1.Restart(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+			if in := mqttNothing(t, n1); in != (c.want == inside.Kept) {
+				t.Errorf("in: %t, and was predicted to be %s: %s", in, c.want, predictions[0].Why)
+			}
+		})
 	}
 }
