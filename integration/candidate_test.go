@@ -76,7 +76,7 @@ func TestCandidateCorpus(t *testing.T) {
 			posture.Gateway:   {o.Gateway.Port, o.Gateway.TLSConfig != nil, o.Gateway.Username != "", o.Gateway.TLSMap || o.Gateway.TLSCheckKnownURLs},
 		} {
 			got, on := c.Doors[kind]
-			if on != (d.port != 0) || on && (got.TLS != d.tls || got.Map != d.mapped || (got.NoAuthUser+got.User != "" || got.Token) != d.own) {
+			if on != (d.port != 0) || on && (got.TLS != d.tls || got.Offered != d.tls && kind != posture.Client || got.Port != d.port && got.Port != 0 || got.Map != d.mapped || (got.NoAuthUser+got.User != "" || got.Token) != d.own) {
 				t.Errorf("%s: %s: %+v, want %+v", name, kind, got, d)
 			}
 			if d.tls {

@@ -302,7 +302,11 @@ func (r *reduced) doors(o *server.Options) map[posture.DoorKind]inside.Door {
 		yes := func(key string) bool { v, _ := lookup(tls, key).(bool); return v }
 		d.Map = yes("verify_and_map") || yes("verify_cert_and_check_known_urls")
 		d.Verify = d.Map || yes("verify")
-		d.TLS = tls != nil && (kind != posture.Client || !r.allowNonTLS)
+		d.Offered = tls != nil
+		d.TLS = d.Offered && (kind != posture.Client || !r.allowNonTLS)
+		if kind != posture.Client || lookup(r.tree, "port") != nil || lookup(r.tree, "listen") != nil {
+			d.Port = port
+		}
 		out[kind] = d
 	}
 	add(posture.Client, o.Port, inside.Door{})

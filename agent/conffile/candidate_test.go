@@ -91,8 +91,8 @@ cluster { name: c, port: 6222, authorization { user: r, password: r }, routes: [
 		NKeys: map[string]inside.User{someKey: {Account: "OPS"}},
 		Leaf:  inside.LeafAuth{Users: map[string]inside.User{"leaf": {Account: "APP"}}},
 		Doors: map[posture.DoorKind]inside.Door{
-			posture.Client: {Verify: true}, posture.Websocket: {NoAuthUser: "ops", TLS: true}, posture.MQTT: {TLS: true, Verify: true, Map: true},
-			posture.Leafnode: {}, posture.Route: {User: "r"},
+			posture.Client: {Port: 4222, Offered: true, Verify: true}, posture.Websocket: {Port: 8080, NoAuthUser: "ops", Offered: true, TLS: true},
+			posture.MQTT: {Port: 1883, Offered: true, TLS: true, Verify: true, Map: true}, posture.Leafnode: {Port: 7422}, posture.Route: {Port: 6222, User: "r"},
 		},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
@@ -121,7 +121,7 @@ gateway { name: g, port: 7222 }
 	}
 	want := &inside.Candidate{
 		Name: "c.conf", AuthRequired: true, Operator: true, Sentinel: true,
-		Doors: map[posture.DoorKind]inside.Door{posture.Client: {}, posture.MQTT: {}, posture.Leafnode: {}, posture.Gateway: {}},
+		Doors: map[posture.DoorKind]inside.Door{posture.Client: {}, posture.MQTT: {Port: 1883}, posture.Leafnode: {Port: 7422}, posture.Gateway: {Port: 7222}},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 		t.Errorf("-want +got\n%s", diff)

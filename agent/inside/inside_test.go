@@ -20,7 +20,7 @@ func server(auth posture.Tri, sessions ...posture.Session) *posture.Server {
 		s.AuthMode = posture.AuthStatic
 	}
 	for _, kind := range posture.DoorKinds() {
-		s.Doors = append(s.Doors, posture.Door{Kind: kind, On: posture.Yes, TLS: posture.TLS{On: posture.No}})
+		s.Doors = append(s.Doors, posture.Door{Kind: kind, On: posture.Yes, Port: 4222, TLS: posture.TLS{On: posture.No}})
 	}
 	s.Everyone = posture.Sessions{At: time.Unix(1000, 0), Total: len(sessions), List: sessions}
 	return s
@@ -78,12 +78,15 @@ func TestVerdicts(t *testing.T) {
 	}{
 		{"callout", users(&Candidate{Callout: true, Doors: plain}), client(""), posture.No, Unknown, "callout"},
 		{"callout without users", &Candidate{Callout: true, Doors: plain}, client(""), posture.No, Unknown, "callout"},
-		{"TLS", users(&Candidate{NoAuthUser: "guest", Doors: everywhere(Door{TLS: true})}), client(""), posture.No, Unknown, "demands TLS"},
-		{"TLS it has", users(&Candidate{NoAuthUser: "guest", Doors: everywhere(Door{TLS: true})}), client("", encryptedSession), posture.No, Kept, "guest"},
-		{"certificates", users(&Candidate{NoAuthUser: "guest", Doors: everywhere(Door{TLS: true, Verify: true})}), client("", encryptedSession), posture.No, Unknown, "certificate"},
-		{"a certificate it has", users(&Candidate{NoAuthUser: "guest", Doors: everywhere(Door{TLS: true, Verify: true})}), client("", withCert), posture.No, Kept, "guest"},
-		{"TLS does not save", users(&Candidate{Doors: everywhere(Door{TLS: true})}), client(""), posture.No, Rejected, "no user name"},
-		{"mapped certificates", users(&Candidate{Doors: everywhere(Door{TLS: true, Map: true})}), client(""), posture.No, Unknown, "mapped"},
+		{"TLS", users(&Candidate{NoAuthUser: "guest", Doors: everywhere(Door{Offered: true, TLS: true})}), client(""), posture.No, Unknown, "demands TLS"},
+		{"TLS it has", users(&Candidate{NoAuthUser: "guest", Doors: everywhere(Door{Offered: true, TLS: true})}), client("", encryptedSession), posture.No, Kept, "guest"},
+		{"another port", users(&Candidate{NoAuthUser: "guest", Doors: everywhere(Door{Port: 4223})}), client(""), posture.No, Unknown, "moves from port 4222 to 4223"},
+		{"the same port", users(&Candidate{NoAuthUser: "guest", Doors: everywhere(Door{Port: 4222})}), client(""), posture.No, Kept, "guest"},
+		{"no TLS any more", users(&Candidate{NoAuthUser: "guest", Doors: plain}), client("", encryptedSession), posture.No, Unknown, "no TLS any more"},
+		{"certificates", users(&Candidate{NoAuthUser: "guest", Doors: everywhere(Door{Offered: true, TLS: true, Verify: true})}), client("", encryptedSession), posture.No, Unknown, "certificate"},
+		{"a certificate it has", users(&Candidate{NoAuthUser: "guest", Doors: everywhere(Door{Offered: true, TLS: true, Verify: true})}), client("", withCert), posture.No, Kept, "guest"},
+		{"TLS does not save", users(&Candidate{Doors: everywhere(Door{Offered: true, TLS: true})}), client(""), posture.No, Rejected, "no user name"},
+		{"mapped certificates", users(&Candidate{Doors: everywhere(Door{Offered: true, TLS: true, Map: true})}), client(""), posture.No, Unknown, "mapped"},
 		{"proxied", &Candidate{AuthRequired: true, Users: map[string]User{"guest": {Proxied: true}}, NoAuthUser: "guest", Doors: plain}, client(""), posture.No, Unknown, "proxy"},
 		{"sentinel", &Candidate{AuthRequired: true, Operator: true, Sentinel: true, Doors: plain}, client("app"), posture.No, Unknown, "sentinel"},
 		{"MQTT without a JWT", &Candidate{AuthRequired: true, Operator: true, Doors: plain}, client("", via(posture.MQTT)), posture.No, Rejected, "JWT"},

@@ -274,12 +274,16 @@ func (l *login) demands() string {
 	}
 }
 
-// transport: who is let in with these credentials must also speak TLS where
-// the candidate demands it.
+// transport: who is let in with these credentials must also find the listener,
+// and speak TLS where the candidate demands it.
 func (c *Candidate) transport(s *posture.Server, g *Group, a answer) answer {
 	d, _ := c.door(g.Door)
 	today := s.Door(g.Door)
 	switch {
+	case d.Port != 0 && today != nil && today.On == posture.Yes && d.Port != today.Port:
+		return unknown("the %s listener moves from port %d to %d, and whether it looks there cannot be seen; otherwise kept: %s", g.Door, today.Port, d.Port, a.why)
+	case c.Kind == FromFile && !d.Offered && g.encrypted == posture.Yes:
+		return unknown("the %s listener speaks no TLS any more, and whether it insists on that cannot be seen; otherwise kept: %s", g.Door, a.why)
 	case d.TLS && g.encrypted != posture.Yes:
 		return unknown("the %s listener demands TLS, and whether it can and trusts the certificate cannot be seen; otherwise kept: %s", g.Door, a.why)
 	case d.Verify && !g.cert && (today == nil || today.TLS.Verify != posture.Yes):
