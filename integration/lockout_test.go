@@ -34,7 +34,6 @@ type guests struct {
 	op             *fleet.Operator
 	listed, other  nkeys.KeyPair
 	listedKey      string
-	leafCreds      string
 	clients        map[string]*caller
 	leafs          []string
 	open, keeper   *fleet.Server
@@ -415,8 +414,13 @@ func (g *guests) rollTo(t *testing.T, l *lockout, way string) {
 		if err != nil {
 			return
 		}
-		if inside := g.leafsInside(t); len(inside) != len(g.leafs) {
-			t.Errorf("only the leafnodes %q outlive a reload", inside)
+		if in := g.leafsInside(t); len(in) != len(g.leafs) {
+			t.Errorf("only the leafnodes %q outlive a reload", in)
+		}
+		for _, name := range g.leafs {
+			if p := predictions[name]; p.Verdict == inside.Rejected != p.Lingers {
+				t.Errorf("%s is predicted to be %s, and to outlive a reload: %t", name, p.Verdict, p.Lingers)
+			}
 		}
 	} else if err := errors.Join(g.open.Rewrite(rolled), g.open.Stop(t.Context()), g.open.Restart(t.Context())); err != nil {
 		t.Fatal(err)

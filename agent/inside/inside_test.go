@@ -200,9 +200,12 @@ func TestPeers(t *testing.T) {
 	a, b := server(posture.No), server(posture.No)
 	b.ID, b.Name = "N2", "n2"
 	a.Peers = []posture.Peer{
-		{Door: posture.Route, ID: "N2", Name: "n2"}, {Door: posture.Route, ID: "N3", Name: "n3"},
-		{Door: posture.Gateway, ID: "N2", Name: "x", Accepted: posture.No}, {Door: posture.Gateway, ID: "N4", Name: "x", Accepted: posture.Yes},
-		{Door: posture.Leafnode, Name: "unseen", CID: 7, Accepted: posture.Yes}, {Door: posture.Leafnode, Name: "ours", CID: 8, Accepted: posture.No},
+		{Door: posture.Route, ID: "N2", Name: "n2"},
+		{Door: posture.Route, ID: "N3", Name: "n3"},
+		{Door: posture.Gateway, ID: "N2", Name: "x", Accepted: posture.No},
+		{Door: posture.Gateway, ID: "N4", Name: "x", Accepted: posture.Yes},
+		{Door: posture.Leafnode, Name: "unseen", CID: 7, Accepted: posture.Yes},
+		{Door: posture.Leafnode, Name: "ours", CID: 8, Accepted: posture.No},
 	}
 	b.Peers = []posture.Peer{{Door: posture.Route, ID: "N1", Name: "n1"}, {Door: posture.Leafnode, Name: "dialled by it", CID: 9, Accepted: posture.Yes}}
 	for i := range b.Doors {

@@ -13,6 +13,7 @@ import (
 // who has dialled. Routes and gateways that are kept are left out.
 func (c *Candidate) peers(s *posture.Server, servers, fleet []*posture.Server) []Prediction {
 	var out []Prediction
+	sessions := leafSessions(s)
 	for _, p := range s.Peers {
 		other := byID(fleet, p.ID)
 		switch {
@@ -33,7 +34,7 @@ func (c *Candidate) peers(s *posture.Server, servers, fleet []*posture.Server) [
 		}
 		var a answer
 		if p.Door == posture.Leafnode {
-			if l := leafSession(s, p.CID); l != nil {
+			if l := sessions[p.CID]; l != nil {
 				g.Login, g.brings, g.checked = shown(s, l)
 				g.User, g.Since, g.cert = l.User, l.Since.UTC(), l.PeerCert
 				g.encrypted = encrypted(s, l)
@@ -79,18 +80,28 @@ func takesLeafs(s *posture.Server) bool {
 	return false
 }
 
-// leafSession is a leafnode as it stands among the sessions, nil when it does
-// not.
-func leafSession(s *posture.Server, cid uint64) *posture.Session {
-	all := everybody(s)
-	for i := range all.List {
-		if c := &all.List[i]; c.CID == cid {
-			l := *c
-			l.Door = posture.Leafnode
-			return &l
+// leafSessions are the leafnodes of a server as they stand among its sessions, by
+// their connection.
+func leafSessions(s *posture.Server) map[uint64]*posture.Session {
+	out := map[uint64]*posture.Session{}
+	for _, p := range s.Peers {
+		if p.Door == posture.Leafnode {
+			out[p.CID] = nil
 		}
 	}
-	return nil
+	if len(out) == 0 {
+		return nil
+	}
+	all := everybody(s)
+	for i := range all.List {
+		c := &all.List[i]
+		if _, ok := out[c.CID]; ok {
+			l := *c // the snapshot is not ours to change
+			l.Door = posture.Leafnode
+			out[c.CID] = &l
+		}
+	}
+	return out
 }
 
 // leaf judges a leafnode.

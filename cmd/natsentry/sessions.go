@@ -316,6 +316,16 @@ func shows(g *inside.Group) string {
 	return "unknown"
 }
 
+// shownGroups bounds one table of groups; JSON has them all.
+const shownGroups = 50
+
+func moreGroups(groups []*inside.Group) string {
+	if n := len(groups) - shownGroups; n > 0 {
+		return "and " + plural(n, "group", "groups") + " more (--format json shows them)"
+	}
+	return ""
+}
+
 func groupTable(groups []*inside.Group, indent string) string {
 	tw := table.NewWriter()
 	tw.SetStyle(tableStyle())
@@ -328,10 +338,14 @@ func groupTable(groups []*inside.Group, indent string) string {
 		tw.AppendRow(r)
 	}
 	row(groupHead)
-	for _, g := range groups {
+	for _, g := range groups[:min(len(groups), shownGroups)] {
 		row(groupRow(g))
 	}
-	return indent + strings.ReplaceAll(tw.Render(), "\n", "\n"+indent)
+	text := tw.Render()
+	if more := moreGroups(groups); more != "" {
+		text += "\n" + more
+	}
+	return indent + strings.ReplaceAll(text, "\n", "\n"+indent)
 }
 
 func pointers[T any](list []T) []*T {
@@ -382,13 +396,16 @@ func (m markdownRenderer) groups(w *bufio.Writer, groups []*inside.Group) {
 		fmt.Fprintf(w, "| %s ", upper(strings.ToLower(h)))
 	}
 	fmt.Fprintf(w, "|\n%s|\n", strings.Repeat("|---", len(groupHead)))
-	for _, g := range groups {
+	for _, g := range groups[:min(len(groups), shownGroups)] {
 		for _, c := range groupRow(g) {
 			fmt.Fprintf(w, "| %s ", escape(c))
 		}
 		fmt.Fprint(w, "|\n")
 	}
 	fmt.Fprintln(w)
+	if more := moreGroups(groups); more != "" {
+		fmt.Fprintf(w, "%s\n\n", escape(upper(more)))
+	}
 }
 
 // fate is the groups that fare alike, for one reason.

@@ -61,3 +61,22 @@ func TestFates(t *testing.T) {
 		t.Errorf("%v: %s", err, w.String())
 	}
 }
+
+// TestSessionsMany: a table has an end, and says so.
+func TestSessionsMany(t *testing.T) {
+	r := &insiders{}
+	for range shownGroups + 7 {
+		r.Groups = append(r.Groups, inside.Group{Server: "n1", Name: "worker"})
+	}
+	for name, render := range map[string]func(*bufio.Writer){
+		"text":     func(w *bufio.Writer) { textRenderer{}.inside(w, r, false) },
+		"markdown": func(w *bufio.Writer) { markdownRenderer{}.inside(w, r, false) },
+	} {
+		var out strings.Builder
+		w := bufio.NewWriter(&out)
+		render(w)
+		if err := w.Flush(); err != nil || strings.Count(out.String(), "worker") != shownGroups || !strings.Contains(strings.ToLower(out.String()), "and 7 groups more") {
+			t.Errorf("%s: %v: %s", name, err, out.String())
+		}
+	}
+}
