@@ -653,3 +653,55 @@ func TestLockoutMQTT(t *testing.T) {
 		})
 	}
 }
+
+// TestLockoutGateways: gateways are told of when they would be cut, and are then.
+func TestLockoutGateways(t *testing.T) {
+	t.Parallel()
+	f := start(t, clusters(2, 1, sysAccount)...)
+	here, there := f.Servers()[0], f.Servers()[1]
+	waitActive(t, f, here, 2)
+	a := auditor(t, connectSys(t, here), collect.Config{Topology: 1})
+	gateways := func() (all []posture.Peer) {
+		for _, p := range sweep(t, a).Snapshot.Server(here.ID()).Peers {
+			if p.Door == posture.Gateway {
+				all = append(all, p)
+			}
+		}
+		return all
+	}
+	eventually(t, "both gateways are there", func() bool { return len(gateways()) == 2 })
+
+	predict := func(block string) (rejected []string, restart []string) {
+		path := filepath.Join(t.TempDir(), "candidate.conf")
+		text := sysAccount + "cluster { name: c1, listen: \"" + there.Addr("route") + "\" }\n" + block
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		candidate, err := conffile.Candidate(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		snap := a.State().Snapshot
+		out := candidate.Outlook([]*posture.Server{snap.Server(there.ID())}, snap.Servers)
+		for _, p := range out.Predictions {
+			if p.Door == posture.Gateway && p.Verdict == inside.Rejected && p.Lingers {
+				rejected = append(rejected, p.Name)
+			}
+		}
+		return rejected, out.Order[0].Restart
+	}
+	if rejected, restart := predict(""); !slices.Equal(rejected, []string{here.Name()}) || len(restart) == 0 {
+		t.Errorf("without gateways: %q are cut, and a restart is for %q", rejected, restart)
+	}
+	if rejected, restart := predict("gateway { name: c1, listen: \"" + there.Addr("gateway") + "\", authorization { user: g, password: gateway-password } }"); len(rejected) != 0 || len(restart) == 0 {
+		t.Errorf("with a user for gateways: %q are cut, and a restart is for %q", rejected, restart)
+	}
+	rolled := sysAccount + "cluster { name: c1, listen: \"{{addr \"route\"}}\" }\n"
+	if err := there.Reload(t.Context(), rolled); err == nil {
+		t.Error("a reload took the gateway away")
+	}
+	if err := errors.Join(there.Stop(t.Context()), there.Restart(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the gateways are gone", func() bool { return len(gateways()) == 0 })
+}
