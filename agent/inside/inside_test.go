@@ -253,3 +253,34 @@ func TestOutlook(t *testing.T) {
 		t.Errorf("it has one, which does not hold: %+v", o)
 	}
 }
+
+// TestOrder: the fewest rejected first, but no server before those that dial it.
+func TestOrder(t *testing.T) {
+	named := func(id string, sessions ...posture.Session) *posture.Server {
+		s := server(posture.No, sessions...)
+		s.ID, s.Name = id, id
+		return s
+	}
+	leaf := func(name string) posture.Peer {
+		return posture.Peer{Door: posture.Leafnode, Name: name, Accepted: posture.Yes}
+	}
+	two, one := named("two", client(""), client("")), named("one", client(""))
+	hub, quiet, silent := named("hub"), named("quiet"), named("silent")
+	hub.Peers = []posture.Peer{leaf("two"), leaf("stranger")}
+	silent.State = posture.Silent
+	plan, _ := Plan("users")
+	servers := []*posture.Server{two, hub, quiet, one, silent}
+	order := func() (names []string) {
+		for _, s := range plan.Outlook(servers, servers).Order {
+			names = append(names, s.Server)
+		}
+		return names
+	}
+	if diff := cmp.Diff([]string{"quiet", "one", "two", "hub"}, order()); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	two.Peers = []posture.Peer{leaf("hub")} // each dials the other: nobody can be first
+	if got := order(); len(got) != 4 || got[0] != "quiet" {
+		t.Errorf("%q", got)
+	}
+}
