@@ -203,7 +203,7 @@ func (l *login) named(users map[string]User) answer {
 	u, ok := users[l.user]
 	switch {
 	case !ok && l.noAuthUser != "" && l.taken:
-		return unknown("it is %s today, and there will be no such user; kept if it brings nothing and is taken for a no_auth_user already", l.user)
+		return l.perhapsNothing()
 	case !ok && l.noAuthUser != "":
 		return rejected("it brings the user name %s, which does not exist; no_auth_user is only for those who bring nothing", l.user)
 	case !ok:
@@ -217,6 +217,12 @@ func (l *login) named(users map[string]User) answer {
 	}
 }
 
+// perhapsNothing is somebody who has a name today, and no place for it; but may
+// have it from a no_auth_user.
+func (l *login) perhapsNothing() answer {
+	return unknown("it is %s today, and there will be no such user; kept if it brings nothing and is taken for a no_auth_user already", l.user)
+}
+
 // operator: users need a JWT.
 func (l *login) operator() answer {
 	switch {
@@ -228,7 +234,7 @@ func (l *login) operator() answer {
 		return unknown("MQTT clients bring a JWT as their password, which cannot be seen")
 	case l.door == posture.MQTT && l.brings == posture.LoginNone:
 		return rejected("it brings nothing that could be a JWT")
-	case l.brings == posture.LoginNone || l.brings == posture.LoginNKey:
+	case l.brings == posture.LoginNone || l.brings == posture.LoginNKey || l.taken:
 		return unknown("rejected unless it brings a JWT: a server without an operator throws that away, and nobody can see it")
 	default:
 		return l.refuse()
@@ -246,6 +252,9 @@ func (l *login) jwt() answer {
 
 // refuse says why somebody fits nowhere.
 func (l *login) refuse() answer {
+	if l.taken && l.noAuthUser != "" {
+		return l.perhapsNothing()
+	}
 	demands := l.demands()
 	switch l.brings {
 	case posture.LoginNone:
