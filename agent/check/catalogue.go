@@ -9,5 +9,7 @@ var catalogue = []*Check{
 	sess001, sess002,
 	fleet001, fleet002, fleet003, fleet004, fleet005, fleet006, fleet007, fleet008,
 	tls001, tls002, tls003, tls005,
+	jwt001, jwt002, jwt003, jwt004, jwt005,
+	jwt010, jwt011, jwt012, jwt013, jwt014, jwt015, jwt016, jwt017, jwt018, jwt019, jwt020,
 	policy001,
 }
