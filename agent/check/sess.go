@@ -182,7 +182,7 @@ var sess005 = &Check{
 		switch {
 		case !in.Operator:
 			return notOperator()
-		case in.Claims == nil:
+		case in.Claims == nil || in.Claims.At.IsZero():
 			return unknown("the account's claims were not looked at")
 		}
 		latest, source := latestClaim(in.Claims)
@@ -196,7 +196,7 @@ var sess005 = &Check{
 				return false
 			}
 			why := refusal(latest, m.Claim)
-			if why != "" && !m.Server.Everyone.At.After(snap.Trust.At) {
+			if why != "" && !m.Server.Everyone.At.After(in.Claims.At) {
 				asked[m.Server.ID] = true
 				return false
 			}
@@ -217,6 +217,8 @@ var sess005 = &Check{
 			return v
 		case hidden > 0:
 			return unknown("the JWTs of %s are not shown, and the claims revoke some", count(hidden, "session"))
+		case len(in.Claims.Missing) > 0:
+			return unknown("the claims that are known refuse nobody who is connected; %s did not show theirs", list(in.Claims.Missing))
 		default:
 			return pass("the latest claims refuse nobody who is connected")
 		}

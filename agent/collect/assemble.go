@@ -17,7 +17,7 @@ func (s *sweep) assemble() *posture.Snapshot {
 	s.ended = s.c.cfg.Now()
 	snap := &posture.Snapshot{System: s.c.cfg.System, Epoch: 1, Taken: s.began, Heard: len(s.main.who)}
 	if s.prev != nil {
-		snap.Epoch = s.prev.Epoch + 1
+		snap.Epoch, snap.Trust = s.prev.Epoch+1, s.prev.Trust
 	}
 	for _, who := range s.main.who {
 		snap.Servers = append(snap.Servers, s.server(who, s.previous[who.id]))
@@ -333,7 +333,7 @@ func keep(srv *posture.Server, prev *posture.Server) {
 	}
 	srv.Cluster, srv.SuperCluster = prev.Cluster, prev.SuperCluster
 	srv.ConfigLoaded, srv.ConfigMark, srv.NoConfigFile = prev.ConfigLoaded, prev.ConfigMark, prev.NoConfigFile
-	srv.SystemAccount, srv.Start = prev.SystemAccount, prev.Start
+	srv.SystemAccount, srv.Start, srv.Operators = prev.SystemAccount, prev.Start, prev.Operators
 	srv.Doors = slices.Clone(prev.Doors)
 }
 

@@ -27,8 +27,16 @@ type Config struct {
 	PingUpTo     int           // fleets larger than this are asked by id after the first sweep; default 256
 	SessionLimit int           // sessions of the global account looked at per server; default 1024
 	Forget       time.Duration // a server that was silent for so long is forgotten; default 1 h
-	Topology     int           // sweeps after which routes, gateways and leafs are asked for even when nothing moved; default 20
-	Now          func() time.Time
+	// Bounds of one look at the accounts of servers in operator mode: what
+	// exceeds them is left to the next one.
+	Accounts        int           // accounts; default 256
+	AccountRequests int           // requests; default 8192
+	AccountBytes    int64         // bytes of answers; default 32 MiB
+	AccountTime     time.Duration // default 5 s
+	Settle          time.Duration // after which an account whose claims differ is looked at again; default 500 ms
+
+	Topology int // sweeps after which routes, gateways and leafs are asked for even when nothing moved; default 20
+	Now      func() time.Time
 }
 
 func (c Config) withDefaults() Config {
@@ -49,6 +57,13 @@ func (c Config) withDefaults() Config {
 	defInt(&c.PingUpTo, 256)
 	defInt(&c.SessionLimit, 1024)
 	defInt(&c.Topology, 20)
+	defInt(&c.Accounts, 256)
+	defInt(&c.AccountRequests, 8192)
+	if c.AccountBytes <= 0 {
+		c.AccountBytes = 32 << 20
+	}
+	def(&c.AccountTime, 5*time.Second)
+	def(&c.Settle, 500*time.Millisecond)
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -73,6 +88,7 @@ type Collector struct {
 
 	mu       sync.Mutex
 	gathers  map[string]*gather
+	askings  map[string]*asking
 	disputed map[string]bool // ids of servers in whose name a late answer said something else
 
 	// what the last sweep left behind; it belongs to sweeps alone
@@ -97,7 +113,7 @@ func New(nc *nats.Conn, cfg Config) (*Collector, error) {
 	c := &Collector{
 		cfg: cfg, nc: nc, inbox: nc.NewInbox(), askAgain: cfg.AskAgain, window: cfg.Window,
 		seed: maphash.MakeSeed(), roster: newRoster(),
-		gathers: map[string]*gather{}, disputed: map[string]bool{}, topology: map[string]uint64{}, hosts: map[string][]string{}, placing: map[string]int{}, links: map[string]map[string]bool{},
+		gathers: map[string]*gather{}, askings: map[string]*asking{}, disputed: map[string]bool{}, topology: map[string]uint64{}, hosts: map[string][]string{}, placing: map[string]int{}, links: map[string]map[string]bool{},
 		watch: newWatch(), ears: &ears{},
 	}
 	for i := range endpoints {
@@ -109,6 +125,12 @@ func New(nc *nats.Conn, cfg Config) (*Collector, error) {
 		}
 		c.inboxes = append(c.inboxes, &replyInbox{endpoint: e.name, sub: sub})
 	}
+	sub, err := nc.Subscribe(c.inbox+"."+claimsInbox+".*", c.storeAnswered)
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("subscribe to the reply inbox: %w", err)
+	}
+	c.inboxes = append(c.inboxes, &replyInbox{endpoint: claimsInbox, sub: sub})
 	if err := c.subscribeGoodbyes(); err != nil {
 		c.Close()
 		return nil, err

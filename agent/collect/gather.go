@@ -351,14 +351,18 @@ func (g *gather) complain(gap posture.Gap) {
 }
 
 // contradicts tells whether two answers of one server to one request say
-// different things about its configuration. Then one of them is forged, or a
-// reload lies between them: neither is believed.
+// different things about its configuration, or about an account. Then one of
+// them is forged, or a change lies between them: neither is believed.
 func contradicts(a, b any) bool {
-	va, ok := a.(*varz)
-	if !ok {
+	switch a := a.(type) {
+	case *varz:
+		return !a.sameAs(b.(*varz)) //nolint:forcetypeassert // answers to one endpoint are of one type
+	case *accountz:
+		x, y := a.Account, b.(*accountz).Account //nolint:forcetypeassert // as above
+		return x != nil && y != nil && *x != *y
+	default:
 		return false
 	}
-	return !va.sameAs(b.(*varz)) //nolint:forcetypeassert // answers to one endpoint are of one type
 }
 
 // body returns what a server answered, or nil when it did not, or when its
@@ -409,7 +413,7 @@ func (c *Collector) receive(e *endpoint, msg *nats.Msg) {
 // whoever forges an answer only has to be faster than the server.
 func (c *Collector) afterwards(g *gather, a answer) {
 	before, ok := g.got[a.input][a.who.id] // nobody writes to a gather that is over
-	if a.problem != nil || a.nobody || !ok || !contradicts(before, a.body) {
+	if a.problem != nil || a.nobody || !ok || a.input != posture.Varz || !contradicts(before, a.body) {
 		return
 	}
 	c.mu.Lock()

@@ -188,8 +188,16 @@ type accountStat struct {
 	LeafNodes int    `json:"leafnodes"`
 }
 
+// accountz is a list of accounts, or the detail of one that was asked for.
 type accountz struct {
-	Accounts []string `json:"accounts"`
+	Accounts []string       `json:"accounts"`
+	Account  *accountDetail `json:"account_detail"`
+}
+
+type accountDetail struct {
+	Name    string   `json:"account_name"`
+	Expired bool     `json:"expired"`
+	JWT     rawClaim `json:"jwt"`
 }
 
 type connz struct {
