@@ -210,6 +210,9 @@ func session(c *connInfo, version string) posture.Session {
 	return out
 }
 
+// maxAuthTimeout, in seconds, is more than any server gives its clients.
+const maxAuthTimeout = 3600
+
 // describe reads VARZ into the model.
 func (c *Collector) describe(srv *posture.Server, v *varz) {
 	srv.Name, srv.Version = printable(v.Name), printable(v.Version)
@@ -219,6 +222,7 @@ func (c *Collector) describe(srv *posture.Server, v *varz) {
 	srv.Cluster = printable(v.Cluster.Name)
 	srv.SuperCluster = v.Gateway.Name != "" && v.Gateway.Port != 0
 	srv.AuthRequired = posture.TriOf(v.AuthRequired)
+	srv.AuthTimeout = time.Duration(min(max(v.AuthTimeout, 0), maxAuthTimeout) * float64(time.Second))
 	srv.Start, srv.ConfigLoaded = v.Start, v.ConfigLoadTime
 	srv.SystemAccount = printable(v.SystemAccount)
 	if v.ConfigDigest != "" {

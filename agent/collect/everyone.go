@@ -136,7 +136,7 @@ func everyone(z *connz, s *posture.Server, at time.Time, limit int, own uint64) 
 		}
 		c.Encrypted = posture.TriOf(info.TLSVersion != "")
 		c.Ours = own != 0 && c.CID == own || c.Touch(at)
-		posture.Identify(s, &c, signs(info, s.Version))
+		posture.Identify(s, &c, signs(info, s, z.Now))
 		out.List = append(out.List, c)
 	}
 	return out
