@@ -178,6 +178,13 @@ func (c *Collector) turnOver() map[string]bool {
 	return disputed
 }
 
+// discard forgets a gather before the next sweep does.
+func (c *Collector) discard(g *gather) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.gathers, g.nonce)
+}
+
 func (c *Collector) enrolled(nonce string) *gather {
 	c.mu.Lock()
 	defer c.mu.Unlock()
