@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -655,5 +656,96 @@ func TestWhoMayNotAskIsTold(t *testing.T) {
 	}
 	if gaps != 2 {
 		t.Errorf("gaps: %v", state.Snapshot.Gaps)
+	}
+}
+
+// TestRevokedIsAskedForAgain: sessions that were told before the claims refused
+// somebody prove nothing; the server is asked again, long before its time.
+func TestRevokedIsAskedForAgain(t *testing.T) {
+	t.Parallel()
+	op := must(fleet.NewOperator())
+	before := op.MemoryConfig()
+	token, seed, err := op.App.User("revoked", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	user := nats.UserJWTAndSeed(token, seed)
+	issued := op.App.Claims.IssuedAt
+	eventually(t, "the next claims are later", func() bool { return time.Now().Unix() > issued })
+	if err := op.Sign(&op.App, func(c *jwt.AccountClaims) { c.Revoke(must(jwt.DecodeUserClaims(token)).Subject) }); err != nil {
+		t.Fatal(err)
+	}
+	n1, n2 := clustered("c", "n2"), clustered("c", "n1")
+	f := start(t, fleet.Spec{Name: "n1", Config: before + n1}, fleet.Spec{Name: "n2", Config: before + n2})
+	if err := f.WaitActive(t.Context(), f.Server("n1").URL(), 2, must(op.System.Login("waiter"))); err != nil {
+		t.Fatal(err)
+	}
+	connect(t, f.Server("n2").URL(), user)
+	v := keepWatch(t, connect(t, f.Server("n1").URL(), must(op.System.Login("natsentry"))), time.Second, func(c *agent.Config) {
+		c.Interval, c.AccountInterval, c.EveryoneInterval = 200*time.Millisecond, 200*time.Millisecond, neverAgain
+	})
+	eventually(t, "both told who is inside", func() bool {
+		return !slices.ContainsFunc(v.State().Snapshot.Servers, func(s *posture.Server) bool { return s.Everyone.At.IsZero() })
+	})
+	if err := f.Server("n1").Reload(t.Context(), op.MemoryConfig()+n1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nats.Connect(f.Server("n1").URL(), user, nats.IgnoreDiscoveredServers()); err == nil {
+		t.Error("n1 takes a user whom its claims refuse")
+	}
+	opened := v.told(t, "SESS_005", "", finding.Opened)
+	if opened.Scope.Account != op.App.Public || opened.Severity != check.Critical || opened.Cause != "revoked" {
+		t.Errorf("found %s %s in %+v", opened.Severity, opened.Cause, opened.Scope)
+	}
+}
+
+// TestLoginsOfOldServers: what they show is less, and more than they should.
+func TestLoginsOfOldServers(t *testing.T) {
+	t.Parallel()
+	key := must(nkeys.CreateUser())
+	public, seed := must(key.PublicKey()), must(key.Seed())
+	op := must(fleet.NewOperator())
+	bearer, _, err := op.App.User("bearer", func(c *jwt.UserClaims) { c.BearerToken = true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for version, want := range map[string]struct{ token, password login }{
+		"v2.9.25": {
+			// The raw token would stand where the user does: no user is believed.
+			token:    login{login: posture.LoginUnknown, account: posture.GlobalAccount},
+			password: login{login: posture.LoginUnknown, account: "APP"},
+		},
+		"v2.10.29": {
+			token:    login{login: posture.LoginToken, account: posture.GlobalAccount},
+			password: login{login: posture.LoginPassword, account: "APP", owner: "app"},
+		},
+	} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			old := binary(t, version)
+			f := start(t,
+				fleet.Spec{Name: "hub", Config: hub},
+				fleet.Spec{Name: "token", Binary: old, Config: "authorization { token: the-token-of-the-test, timeout: 5 }\n" + remote("leaf-sys", "$SYS")},
+				fleet.Spec{Name: "users", Binary: old, Config: `accounts { APP { users: [ { user: app, password: app-password }, { nkey: ` + public + ` } ] } }` + remote("leaf-sys", "$SYS")},
+			)
+			waitActive(t, f, f.Server("hub"), 3)
+			come(t, f.Server("token"), "by token", says(map[string]any{"auth_token": "the-token-of-the-test"}))
+			connect(t, f.Server("users").URL(), nats.Name("by password"), nats.UserInfo("app", "app-password"))
+			connect(t, f.Server("users").URL(), nats.Name("by nkey"), nats.Nkey(public, func(nonce []byte) ([]byte, error) { return must(nkeys.FromSeed(seed)).Sign(nonce) }))
+			state := sweep(t, auditor(t, connectSys(t, f.Server("hub")), patient))
+			checkLogins(t, state, "token", map[string]login{"by token": want.token})
+			checkLogins(t, state, "users", map[string]login{
+				"by password": want.password, "by nkey": {login: posture.LoginNKey, account: "APP", owner: public},
+			})
+			noSecret(t, state, "the-token-of-the-test")
+
+			f = start(t, fleet.Spec{Name: "op", Binary: old, Config: op.MemoryConfig()})
+			come(t, f.Server("op"), "bearer", says(map[string]any{"jwt": bearer}))
+			state = sweep(t, auditor(t, connect(t, f.Server("op").URL(), must(op.System.Login("natsentry"))), patient))
+			checkLogins(t, state, "op", map[string]login{
+				"bearer": {login: posture.LoginBearer, account: op.App.Public, owner: must(jwt.DecodeUserClaims(bearer)).Subject},
+			})
+			noSecret(t, state, bearer, bearer[strings.LastIndex(bearer, "."):])
+		})
 	}
 }

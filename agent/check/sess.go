@@ -178,7 +178,7 @@ var sess005 = &Check{
 	Doc: "The account's claims revoke the user, or no longer list the key that signed him, and he is still inside. A server ends such sessions as soon as it goes by these claims, so it goes by older ones: " +
 		"a MEMORY resolver that was not reloaded, a store that the new claims did not reach, a push that the server refused. Rests on two sources: the claims, of which the latest that any server or store shows count, and the sessions. Sessions that were told before the claims were looked at prove nothing, and their server is asked again.",
 	Needs: everyoneInputs,
-	Inside: func(_ Policy, snap *posture.Snapshot, in *Inside) Verdict {
+	Inside: func(_ Policy, _ *posture.Snapshot, in *Inside) Verdict {
 		switch {
 		case !in.Operator:
 			return notOperator()
