@@ -25,6 +25,7 @@ const (
 	causeRefused       posture.Cause = "refused"
 	causeDisabled      posture.Cause = "disabled"
 	causeScopedKey     posture.Cause = "scoped-key"
+	causeNoSigner      posture.Cause = "no-signer"
 	causeNoXKey        posture.Cause = "no-xkey"
 	causeAnyAccount    posture.Cause = "any-account"
 	causeExpired       posture.Cause = "expired"
@@ -286,10 +287,16 @@ func effective(snap *posture.Snapshot, a *posture.Account) (claims []claimed, wh
 var jwt012 = &Check{
 	ID: "JWT_012", Severity: Warning,
 	Title: "account without signing keys",
-	Doc:   "Users can only be signed by the account's identity key, which then has to be at hand whenever somebody gets a user. When it leaks, the account has to be replaced; a signing key can be taken away, and its users with it.",
-	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, a *posture.Account, c claimed) Verdict {
+	Doc:   "Users can only be signed by the account's identity key, which then has to be at hand whenever somebody gets a user. When it leaks, the account has to be replaced; a signing key can be taken away, and its users with it. Where the operator insists on signing keys, nobody can log in to such an account.",
+	Account: claimCheck(func(_ Policy, snap *posture.Snapshot, a *posture.Account, c claimed) Verdict {
 		if n := len(c.claim.SigningKeys); n > 0 {
 			return pass("it has %s", count(n, "signing key"))
+		}
+		for _, o := range operators(snap) {
+			if o.Strict && slices.Contains(o.SigningKeys, c.claim.Issuer) {
+				return fail(causeNoSigner, "account %s has no signing keys, and its operator insists on them: nobody can log in", title(a.Name, a.ID)).
+					with(NoSeverity, reported(c.source, "no signing_keys"), o.shown("strict_signing_key_usage", "true"))
+			}
 		}
 		return fail("", "account %s has no signing keys: its identity key signs users", title(a.Name, a.ID)).with(NoSeverity, reported(c.source, "no signing_keys"))
 	}),

@@ -33,6 +33,7 @@ const (
 	maxAccounts  = 20_000 // accounts that are known
 	maxStored    = 8      // different claims of one account in the stores
 	accountsOnce = 4      // accounts that are looked at at the same time
+	storeRounds  = 4      // times that it takes to ask again, for which servers and stores are waited for
 )
 
 // LookAtAccounts asks the servers of a snapshot that are in operator mode which
@@ -68,8 +69,17 @@ func (c *Collector) LookAtAccounts(ctx context.Context, prev *posture.Snapshot, 
 	}
 	within, cancel := context.WithTimeout(ctx, c.cfg.AccountTime)
 	defer cancel()
+	doubted := c.doubtedClaims()
 	l.look(within, l.choose(ids))
 	l.lookAgain(within)
+	if c.cfg.Linger > 0 {
+		select {
+		case <-time.After(c.cfg.Linger):
+		case <-ctx.Done():
+		}
+	}
+	maps.Copy(doubted, c.doubtedClaims())
+	l.doubt(doubted)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -135,7 +145,7 @@ func (l *trustLook) whatThereIs(ctx context.Context) error {
 // readLists takes what the stores say that they hold.
 func (l *trustLook) readLists(ctx context.Context, a *asking) {
 	answered := map[string]bool{}
-	a.collect(ctx, l.c.askAgain, func(m *nats.Msg) bool {
+	a.collect(ctx, storeRounds*l.c.askAgain, func(m *nats.Msg) bool {
 		who, list, err := decode[[]string](m.Data, m.Header.Get("Content-Encoding"))
 		if err != nil {
 			l.gap(posture.Gap{Server: who.name, ID: who.id, Endpoint: "CLAIMS LIST", Reason: err.Error()})
@@ -290,6 +300,35 @@ func (l *trustLook) lookAgain(ctx context.Context) {
 	l.found = first
 }
 
+// doubt takes back what servers said about accounts and somebody said otherwise
+// in their name when nobody listened any more: whoever forges an answer only has
+// to be faster than the server.
+func (l *trustLook) doubt(doubted map[claimOf]bool) {
+	for _, a := range l.found {
+		a.InForce = slices.DeleteFunc(a.InForce, func(f posture.InForce) bool {
+			if !doubted[claimOf{f.ServerID, a.ID}] {
+				return false
+			}
+			a.Missing = append(a.Missing, f.Server)
+			l.gap(posture.Gap{Server: f.Server, ID: f.ServerID, Endpoint: "ACCOUNTZ", Reason: "two answers that contradict each other about account " + a.ID})
+			return true
+		})
+	}
+}
+
+// claimOf names what one server goes by for one account.
+type claimOf struct{ server, account string }
+
+// doubtedClaims are those about which late answers said something else, since
+// this was last asked.
+func (c *Collector) doubtedClaims() map[claimOf]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	doubted := c.doubted
+	c.doubted = map[claimOf]bool{}
+	return doubted
+}
+
 // disagree tells whether the claims of an account are not all the same.
 func disagree(a *posture.Account) bool {
 	marks := map[uint64]bool{}
@@ -377,9 +416,7 @@ func (l *trustLook) readInForce(ctx context.Context, out *posture.Account) {
 			l.gap(posture.Gap{Server: s.Name, ID: id, Endpoint: "ACCOUNTZ", Reason: reason})
 			continue
 		}
-		claim := l.claim(a.Account.JWT, out.ID)
-		a.Account.JWT = "" // the gather is kept for a while
-		out.InForce = append(out.InForce, posture.InForce{Server: s.Name, ServerID: id, Claim: claim, Expired: a.Account.Expired})
+		out.InForce = append(out.InForce, posture.InForce{Server: s.Name, ServerID: id, Claim: l.claim(a.Account.JWT, out.ID), Expired: a.Account.Expired})
 	}
 	slices.SortFunc(out.InForce, func(a, b posture.InForce) int { return strings.Compare(a.Server+a.ServerID, b.Server+b.ServerID) })
 }
@@ -406,7 +443,7 @@ func (l *trustLook) missing(out *posture.Account) {
 // readStored takes the claims that the stores hold of an account.
 func (l *trustLook) readStored(ctx context.Context, out *posture.Account, a *asking, stores int) {
 	answered := 0
-	a.collect(ctx, l.c.askAgain, func(m *nats.Msg) bool {
+	a.collect(ctx, storeRounds*l.c.askAgain, func(m *nats.Msg) bool {
 		answered++
 		if len(m.Data) == 0 {
 			return true
@@ -461,8 +498,7 @@ func (l *trustLook) claim(t rawClaim, account string) *posture.Claim {
 // run asks by id, and waits no longer for those who are silent than it takes to
 // ask them again.
 func (l *trustLook) run(ctx context.Context, g *gather) error {
-	const rounds = 4 // of asking again
-	ctx, cancel := context.WithTimeout(ctx, rounds*l.c.askAgain)
+	ctx, cancel := context.WithTimeout(ctx, storeRounds*l.c.askAgain)
 	defer cancel()
 	return g.run(ctx, true)
 }
