@@ -308,6 +308,48 @@ func TestClaimOnOneServer(t *testing.T) {
 	}
 }
 
+// TestAccountKnownByHearsay: servers list an account that they have heard of
+// from their peers, and go by no claim of it before somebody logs in.
+func TestAccountKnownByHearsay(t *testing.T) {
+	t.Parallel()
+	op := tidyOperator(t)
+	f := start(t,
+		fleet.Spec{Name: "n1", Config: op.Config() + clustered("c", "n2")},
+		fleet.Spec{Name: "n2", Config: op.Config() + clustered("c", "n1")},
+	)
+	if err := f.WaitActive(t.Context(), f.Server("n1").URL(), 2, auditorOf(&op.System)); err != nil {
+		t.Fatal(err)
+	}
+	app := connect(t, f.Server("n1").URL(), nats.UserJWTAndSeed(mustUser(op.App.User("app", nil))))
+	if _, err := app.SubscribeSync("app.x"); err != nil {
+		t.Fatal(err)
+	}
+	a := auditor(t, connect(t, f.Server("n1").URL(), auditorOf(&op.System)), collect.Config{})
+	eventually(t, "n2 has heard of the account", func() bool {
+		sweep(t, a)
+		return slices.Contains(accountsOf(t, f.Server("n2")), op.App.Public)
+	})
+	state := sweep(t, a)
+	if account := state.Snapshot.Trust.Account(op.App.Public); len(account.InForce) != 1 || account.InForce[0].Server != "n1" || len(account.Missing) != 0 {
+		t.Errorf("%+v", account)
+	}
+	for _, id := range []string{"JWT_011", "JWT_013"} {
+		if r := said(state, id, op.App.Public); r.Outcome != check.Pass {
+			t.Errorf("%s is %s: %s", id, r.Outcome, r.Summary)
+		}
+	}
+}
+
+// accountsOf is what a server lists by itself.
+func accountsOf(t *testing.T, s *fleet.Server) []string {
+	t.Helper()
+	z, err := s.Embedded().Accountz(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return z.Accounts
+}
+
 // TestForeignClaimOfOwnAccount: the store takes an account's JWT from whoever
 // pushes it; servers that have the account loaded refuse it.
 func TestForeignClaimOfOwnAccount(t *testing.T) {

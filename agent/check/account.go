@@ -89,7 +89,7 @@ var jwt010 = &Check{
 		for i := range fleet {
 			shown = append(shown, reported("VARZ trusted_operators_claim", keysOf(&fleet[i])))
 		}
-		return fail(cause, "account %s is signed by %s, whom servers do not trust to", title(a.Name, a.ID), short(issuer)).with(NoSeverity, shown...)
+		return fail(cause, "account %s is signed by %s, which is no key that servers trust", title(a.Name, a.ID), short(issuer)).with(NoSeverity, shown...)
 	},
 	Remedies: map[posture.Cause]Remedy{
 		causeIdentityKey: {Text: "The operator insists on signing keys, and its identity key has signed the account. Sign it anew by a signing key: `nsc edit account NAME -K SIGNING_KEY` with any change. " + pushed + "Its users can log in again at once."},
@@ -407,7 +407,7 @@ var jwt017 = &Check{
 		if n == 0 {
 			return pass("none of its %s is public", count(len(c.claim.Exports), "export"))
 		}
-		return fail("", "account %s has %s that need no activation", title(a.Name, a.ID), count(n, "export")).with(NoSeverity, public...)
+		return fail("", "account %s has %s for everybody", title(a.Name, a.ID), count(n, "export")).with(NoSeverity, public...)
 	}),
 	Remedy: Remedy{Text: "First give each account that imports it today an activation: `nsc generate activation --account NAME --subject SUBJECT --target-account KEY`, and there `nsc delete import` and `nsc add import --token FILE`. Then `nsc edit export --account NAME --subject SUBJECT --private`. " + pushed + "Imports without an activation stop at once."},
 	Refs:   []string{refNscStreams},

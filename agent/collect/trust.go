@@ -416,6 +416,9 @@ func (l *trustLook) readInForce(ctx context.Context, out *posture.Account) {
 			l.gap(posture.Gap{Server: s.Name, ID: id, Endpoint: "ACCOUNTZ", Reason: reason})
 			continue
 		}
+		if a.Account.JWT == "" {
+			continue // it has heard of the account from its peers, and will load it for the first client
+		}
 		out.InForce = append(out.InForce, posture.InForce{Server: s.Name, ServerID: id, Claim: l.claim(a.Account.JWT, out.ID), Expired: a.Account.Expired})
 	}
 	slices.SortFunc(out.InForce, func(a, b posture.InForce) int { return strings.Compare(a.Server+a.ServerID, b.Server+b.ServerID) })
