@@ -520,7 +520,8 @@ func TestDeletedAccount(t *testing.T) {
 func TestMemoryResolver(t *testing.T) {
 	t.Parallel()
 	op := tidyOperator(t)
-	f, nc := members(t, op, func() string { return op.MemoryConfig() }, "n1", "n2")
+	unused := must(op.Account("unused", nil))
+	f, nc := members(t, op, func() string { return op.MemoryConfig(unused) }, "n1", "n2")
 	a := auditor(t, nc, patient)
 	began := time.Now()
 	state := sweep(t, a)
@@ -534,6 +535,9 @@ func TestMemoryResolver(t *testing.T) {
 	if account == nil || account.Asked || account.Stored != nil || len(account.InForce) != 2 {
 		t.Fatalf("%+v", account)
 	}
+	if state.Snapshot.Trust.Account(unused.Public) != nil {
+		t.Error("an account that nobody has used is known: README.md says otherwise")
+	}
 	if r := said(state, "JWT_011", op.App.Public); r.Outcome != check.Unknown || r.Pending {
 		t.Errorf("JWT_011 is %s: %s", r.Outcome, r.Summary)
 	}
@@ -544,7 +548,7 @@ func TestMemoryResolver(t *testing.T) {
 	if err := op.Sign(&op.App, func(c *jwt.AccountClaims) { c.Limits.Subs = 100 }); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Server("n2").Reload(t.Context(), op.MemoryConfig()+clustered("c", "n1")); err != nil {
+	if err := f.Server("n2").Reload(t.Context(), op.MemoryConfig(unused)+clustered("c", "n1")); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "JWT_011 fails", func() bool { return said(sweep(t, a), "JWT_011", op.App.Public).Cause == "servers-differ" })
