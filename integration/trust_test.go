@@ -697,3 +697,83 @@ func TestForgedClaimIsNotBelieved(t *testing.T) {
 		}
 	}
 }
+
+// TestScopedUsersOnARealServer: what readClaim makes of scopes and defaults is
+// what a server lets their users do.
+func TestScopedUsersOnARealServer(t *testing.T) {
+	t.Parallel()
+	op := must(fleet.NewOperator())
+	keys := map[string]nkeys.KeyPair{}
+	scoped := func(name string, allow ...string) func(*jwt.AccountClaims) {
+		return func(c *jwt.AccountClaims) {
+			keys[name] = must(nkeys.CreateAccount())
+			scope := jwt.NewUserScope()
+			scope.Key = must(keys[name].PublicKey())
+			scope.Template.Pub.Allow, scope.Template.Sub.Allow = allow, allow
+			c.SigningKeys.AddScopedSigner(scope)
+		}
+	}
+	for _, change := range []func(*jwt.AccountClaims){
+		func(c *jwt.AccountClaims) {
+			c.DefaultPermissions.Pub.Allow, c.DefaultPermissions.Sub.Allow = jwt.StringList{"app.>"}, jwt.StringList{"app.>"}
+		},
+		scoped("says nothing"), scoped("says everything", ">"), scoped("is narrow", "role.>"),
+	} {
+		if err := op.Sign(&op.App, change); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := start(t, fleet.Spec{Name: "n1", Config: op.Config()})
+	state := sweep(t, auditor(t, connect(t, f.Server("n1").URL(), auditorOf(&op.System)), collect.Config{}))
+	account := state.Snapshot.Trust.Account(op.App.Public)
+	if account == nil || len(account.Stored) != 1 {
+		t.Fatalf("%+v", account)
+	}
+	for name, key := range keys {
+		user := must(nkeys.CreateUser())
+		claims := jwt.NewUserClaims(must(user.PublicKey()))
+		claims.IssuerAccount = op.App.Public
+		claims.UserPermissionLimits = jwt.UserPermissionLimits{} // as a scoped user must be
+		refused := &refusals{}
+		nc := connect(t, f.Server("n1").URL(), nats.UserJWTAndSeed(must(claims.Encode(key)), string(must(user.Seed()))), refused.handler())
+		if err := nc.Publish("anything", nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := nc.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(account.Stored[0].SigningKeys, func(k posture.SigningKey) bool { return k.Key == must(key.PublicKey()) })
+		if i < 0 {
+			t.Fatalf("the key that %s is not there", name)
+		}
+		if !account.Stored[0].SigningKeys[i].Open {
+			eventually(t, "users of the key that "+name+" are refused", func() bool { return refused.of("anything") })
+			continue
+		}
+		if err := nc.Flush(); err != nil || refused.of("anything") {
+			t.Errorf("the key that %s: it says that its users may do everything, and the server refuses: %v", name, err)
+		}
+	}
+	if r := said(state, "JWT_015", op.App.Public); r.Outcome != check.Fail || r.Cause != "scoped-key" {
+		t.Errorf("JWT_015 is %s (%s): %s", r.Outcome, r.Cause, r.Summary)
+	}
+}
+
+// TestTrustOfOldServers: what is read of accounts was there long before.
+func TestTrustOfOldServers(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{"v2.10.29", "v2.11.17"} {
+		op := must(fleet.NewOperator())
+		f := start(t, fleet.Spec{Name: "n1", Config: op.Config(), Binary: binary(t, version)})
+		connect(t, f.Server("n1").URL(), must(op.App.Login("app")))
+		state := sweep(t, auditor(t, connect(t, f.Server("n1").URL(), auditorOf(&op.System)), collect.Config{}))
+		for id, want := range map[string]check.Outcome{"JWT_010": check.Pass, "JWT_011": check.Pass, "JWT_012": check.Fail, "JWT_014": check.Fail} {
+			if r := said(state, id, op.App.Public); r.Outcome != want {
+				t.Errorf("%s: %s is %s: %s", version, id, r.Outcome, r.Summary)
+			}
+		}
+		if gaps := state.Report().Coverage.Gaps; len(gaps) != 0 {
+			t.Errorf("%s: gaps: %v", version, gaps)
+		}
+	}
+}

@@ -367,8 +367,14 @@ func (l *trustLook) account(ctx context.Context, id string) *posture.Account {
 			out.Name = s.Name
 		}
 	}
-	if before := l.before.Account(id); out.Name == "" && before != nil {
-		out.Name = before.Name
+	if len(out.InForce) > 0 || len(out.Stored) > 0 {
+		out.Seen = out.At
+	}
+	if before := l.before.Account(id); before != nil {
+		out.Name = cmp.Or(out.Name, before.Name)
+		if out.Seen.IsZero() {
+			out.Seen = before.Seen
+		}
 	}
 	out.System = l.system(id)
 	slices.Sort(out.Missing)
@@ -579,13 +585,15 @@ func (l *trustLook) trust(only []string) *posture.Trust {
 
 // gone tells whether an account that was looked at is no account: no server goes
 // by a claim of it and no store holds one, or it was deleted and is only
-// remembered as disabled.
+// remembered as disabled. Where no store answers, a server that was restarted has
+// not yet loaded what its configuration may hold: the account is kept for a while.
 func (l *trustLook) gone(a *posture.Account) bool {
 	if l.found[a.ID] != a || len(a.Missing) > 0 || len(a.Stored) > 0 {
 		return false
 	}
 	if len(a.InForce) == 0 {
-		return !l.listed[a.ID] || a.Asked
+		seenLately := !a.Seen.IsZero() && a.At.Sub(a.Seen) < l.c.cfg.Forget
+		return a.Asked || !l.listed[a.ID] && !seenLately
 	}
 	return a.Asked && !slices.ContainsFunc(a.InForce, func(f posture.InForce) bool {
 		ended := !f.Claim.Expires.IsZero() && !a.At.Before(f.Claim.Expires)

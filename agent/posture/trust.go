@@ -35,6 +35,7 @@ type Account struct {
 	System bool
 
 	At      time.Time // when it was last looked at; zero: not yet
+	Seen    time.Time // when a claim of it was last seen, in force or stored
 	InForce []InForce // one for each server that has loaded it, and said what it goes by
 	Missing []string  // names of the servers that should have said so, and did not
 	Stored  []*Claim  // distinct ones, by the servers' stores; nil when no store answered
