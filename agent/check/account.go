@@ -84,7 +84,7 @@ var jwt010 = &Check{
 	},
 	Remedies: map[posture.Cause]Remedy{
 		causeIdentityKey: {Text: "The operator insists on signing keys, and its identity key has signed the account. Sign it anew by a signing key: `nsc edit account NAME -K SIGNING_KEY` with any change. " + pushed + "Its users can log in again at once."},
-		causeSelfSigned:  {Text: "The account has signed itself, as `nsc add account` does without an operator. Have the operator sign it: `nsc import account --file FILE --overwrite` re-issues it under the current operator. " + pushed},
+		causeSelfSigned:  {Text: "The account has signed itself, as `nsc add account` does without an operator. Have the operator sign it: `nsc import account --file FILE --overwrite` re-issues it under the current operator. " + pushed + "Its users can log in then."},
 		causeUnknownIssuer: {Text: "Find out who signed it. If the key was retired, sign the account anew: `nsc edit account NAME -K SIGNING_KEY` with any change. " + pushed +
 			"If it is an account of another operator, somebody with a user of the system account has pushed it: remove it with `nsc push --account-removal KEY` (servers with `allow_delete: true` only, and the users of that account are disconnected), and find out who may push."},
 	},

@@ -71,7 +71,7 @@ func (c Config) withDefaults() Config {
 }
 
 // Collector asks the servers of one system account. Sweeps do not overlap, and
-// neither do looks; a look may be taken while a sweep is under way.
+// neither do looks at servers; looks may be taken while a sweep is under way.
 type Collector struct {
 	cfg      Config
 	nc       *nats.Conn

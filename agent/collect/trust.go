@@ -36,6 +36,8 @@ const (
 	storeRounds  = 4      // times that it takes to ask again, for which servers and stores are waited for
 )
 
+var tooManyAccounts = posture.Gap{Endpoint: "ACCOUNTZ", Reason: fmt.Sprintf("there are more than %d accounts; the others are left out", maxAccounts)}
+
 // LookAtAccounts asks the servers of a snapshot that are in operator mode which
 // claims of accounts they go by, and their stores which they hold. Without ids
 // it looks for all accounts there are, and at those that were not looked at for
@@ -98,10 +100,11 @@ type trustLook struct {
 	listed map[string]bool     // accounts that some store holds
 	untold map[string]bool     // servers that did not list what they have loaded, by id
 	stores int                 // that answer lookups, as far as is known
+	most   int                 // that have answered one
 	short  int                 // lookups in a row that fewer answered
 	left   int                 // accounts that were not looked at
 
-	mu     sync.Mutex // of what follows, and of the three above: accounts are looked at beside each other
+	mu     sync.Mutex // of what follows, and of the four above: accounts are looked at beside each other
 	silent map[string]bool
 	claims map[uint64]*posture.Claim // by mark
 	found  map[string]*posture.Account
@@ -133,8 +136,13 @@ func (l *trustLook) whatThereIs(ctx context.Context) error {
 			continue
 		}
 		for _, account := range a.Accounts {
-			if accountKey(account) && len(l.loaded) < maxAccounts {
-				l.loaded[account] = append(l.loaded[account], id)
+			on, known := l.loaded[account]
+			switch {
+			case !known && !accountKey(account) || len(on) > 0 && on[len(on)-1] == id:
+			case !known && len(l.loaded) >= maxAccounts:
+				l.gap(tooManyAccounts)
+			default:
+				l.loaded[account] = append(on, id)
 			}
 		}
 	}
@@ -156,7 +164,11 @@ func (l *trustLook) readLists(ctx context.Context, a *asking) {
 		}
 		answered[who.id] = true
 		for _, account := range *list {
-			if accountKey(account) && len(l.listed) < maxAccounts {
+			switch {
+			case l.listed[account] || !accountKey(account):
+			case len(l.listed) >= maxAccounts:
+				l.gap(tooManyAccounts)
+			default:
 				l.listed[account] = true
 			}
 		}
@@ -288,9 +300,10 @@ func (l *trustLook) lookAgain(ctx context.Context) {
 		return
 	}
 	slices.Sort(ids)
-	first := l.found
+	first, left := l.found, l.left
 	l.found = map[string]*posture.Account{}
 	l.look(ctx, ids)
+	l.left = left // they have been looked at once
 	for _, id := range ids {
 		if a := l.found[id]; a != nil && disagree(a) {
 			a.Differs = first[id].Differs + 1
@@ -414,9 +427,12 @@ func (l *trustLook) readInForce(ctx context.Context, out *posture.Account) {
 		if a == nil || a.Account == nil || a.Account.Name != out.ID {
 			out.Missing = append(out.Missing, s.Name)
 			reason := "no answer about account " + out.ID
-			if g.forged[posture.Accountz][id] {
+			switch _, answered := g.who[id]; {
+			case g.forged[posture.Accountz][id]:
 				reason = "two answers that contradict each other about account " + out.ID
-			} else if _, answered := g.who[id]; !answered {
+			case answered || explained(g.gaps, id, "ACCOUNTZ"):
+				reason = "no usable answer about account " + out.ID
+			default:
 				l.hush(id)
 			}
 			l.gap(posture.Gap{Server: s.Name, ID: id, Endpoint: "ACCOUNTZ", Reason: reason})
@@ -475,11 +491,16 @@ func (l *trustLook) readStored(ctx context.Context, out *posture.Account, a *ask
 func (l *trustLook) answeredLookup(n, of int) {
 	const enough = 3
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	most := max(l.most, n)
+	l.most = most
 	if n >= of {
 		l.short = 0
 	} else if l.short++; l.short >= enough {
-		l.stores, l.short = min(l.stores, n), 0
+		l.stores, l.short = min(l.stores, most), 0
+	}
+	l.mu.Unlock()
+	if n < most {
+		l.gap(posture.Gap{Endpoint: "CLAIMS LOOKUP", Reason: fmt.Sprintf("of %d stores that answered before, some did not answer in time", most)})
 	}
 }
 

@@ -138,8 +138,8 @@ func (l *Ledger) Apply(snap *posture.Snapshot, results []check.Result, policy *c
 	}
 	for key, e := range l.book {
 		switch {
-		case e.round != l.round && e.Stands() && e.Finding.Scope.Kind == check.KindAccount && snap.Trust == nil:
-			// Which accounts there are has not been asked yet.
+		case e.round != l.round && e.Stands() && !subjectsKnown(snap, e):
+			// Whether it is no more cannot be told.
 		case e.round != l.round && e.Stands():
 			out = append(out, *l.resolve(snap, e))
 		case !e.Stands() && passed(e.Told, snap.Taken, l.rules.Remember):
@@ -148,6 +148,22 @@ func (l *Ledger) Apply(snap *posture.Snapshot, results []check.Result, policy *c
 	}
 	slices.SortStableFunc(out, func(a, b Entry) int { return worstFirst(&a.Finding, &b.Finding) })
 	return out
+}
+
+// subjectsKnown tells whether a subject that has no result is no more: which
+// accounts there are may not have been asked yet, and a server that does not
+// answer may trust an operator of whom nobody else tells.
+func subjectsKnown(snap *posture.Snapshot, e *Entry) bool {
+	switch e.Finding.Scope.Kind {
+	case check.KindAccount:
+		return snap.Trust != nil
+	case check.KindOperator:
+		return !slices.ContainsFunc(snap.Servers, func(s *posture.Server) bool {
+			return s.State == posture.Silent || s.State == posture.Answering && !s.Heard.Has(posture.Varz)
+		})
+	default:
+		return true
+	}
 }
 
 // weigh takes one result and tells whether there is something to tell.
