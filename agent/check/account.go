@@ -25,6 +25,7 @@ const (
 	causeRefused       posture.Cause = "refused"
 	causeDisabled      posture.Cause = "disabled"
 	causeScopedKey     posture.Cause = "scoped-key"
+	causeNoSigner      posture.Cause = "no-signer"
 	causeNoXKey        posture.Cause = "no-xkey"
 	causeAnyAccount    posture.Cause = "any-account"
 	causeExpired       posture.Cause = "expired"
@@ -38,14 +39,9 @@ var jwt010 = &Check{
 	Title: "account is not signed by a key of the operator",
 	Doc: "Servers turn away all users of such an account. A store takes an account JWT from whoever may push one, without asking who signed it, so that the next start of a server, or the next user, finds it: of a foreign operator, " +
 		"of a signing key that was retired, of the identity key where the operator insists on signing keys, or of nobody but the account itself. Judged for the claims in force and those that are stored.",
-	Account: func(_ Policy, snap *posture.Snapshot, a *posture.Account) Verdict {
-		all := operators(snap)
-		if len(all) == 0 {
+	Account: func(_ Policy, _ *posture.Snapshot, a Account) Verdict {
+		if len(a.trust.all) == 0 {
 			return unknown("no server shows its operator")
-		}
-		fleet := make([]posture.Operator, len(all))
-		for i := range all {
-			fleet[i] = all[i].Operator
 		}
 		var (
 			seen   bool
@@ -70,14 +66,10 @@ var jwt010 = &Check{
 			}
 		}
 		for _, f := range a.InForce {
-			trusted := fleet
-			if s := snap.Server(f.ServerID); s != nil && len(s.Operators) > 0 {
-				trusted = s.Operators
-			}
-			judge(f.Claim, "ACCOUNTZ issuer, on "+f.Server, trusted)
+			judge(f.Claim, "ACCOUNTZ issuer, on "+f.Server, a.trust.of(f.ServerID))
 		}
 		for _, c := range a.Stored {
-			judge(c, "CLAIMS LOOKUP issuer, issued "+clock(c.Issued), fleet)
+			judge(c, "CLAIMS LOOKUP issuer, issued "+clock(c.Issued), a.trust.all)
 		}
 		switch {
 		case !seen:
@@ -85,14 +77,14 @@ var jwt010 = &Check{
 		case cause == "":
 			return pass("its issuer is a key of the operator")
 		}
-		for i := range fleet {
-			shown = append(shown, reported("VARZ trusted_operators_claim", keysOf(&fleet[i])))
+		for i := range a.trust.all {
+			shown = append(shown, reported("VARZ trusted_operators_claim", keysOf(&a.trust.all[i])))
 		}
-		return fail(cause, "account %s is signed by %s, whom servers do not trust to", title(a.Name, a.ID), short(issuer)).with(NoSeverity, shown...)
+		return fail(cause, "account %s is signed by %s, which is no key that servers trust", title(a.Name, a.ID), short(issuer)).with(NoSeverity, shown...)
 	},
 	Remedies: map[posture.Cause]Remedy{
 		causeIdentityKey: {Text: "The operator insists on signing keys, and its identity key has signed the account. Sign it anew by a signing key: `nsc edit account NAME -K SIGNING_KEY` with any change. " + pushed + "Its users can log in again at once."},
-		causeSelfSigned:  {Text: "The account has signed itself, as `nsc add account` does without an operator. Have the operator sign it: `nsc import account --file FILE --overwrite` re-issues it under the current operator. " + pushed},
+		causeSelfSigned:  {Text: "The account has signed itself, as `nsc add account` does without an operator. Have the operator sign it: `nsc import account --file FILE --overwrite` re-issues it under the current operator. " + pushed + "Its users can log in then."},
 		causeUnknownIssuer: {Text: "Find out who signed it. If the key was retired, sign the account anew: `nsc edit account NAME -K SIGNING_KEY` with any change. " + pushed +
 			"If it is an account of another operator, somebody with a user of the system account has pushed it: remove it with `nsc push --account-removal KEY` (servers with `allow_delete: true` only, and the users of that account are disconnected), and find out who may push."},
 	},
@@ -129,7 +121,7 @@ var jwt011 = &Check{
 	Title: "the claims of an account differ",
 	Doc: "Servers go by different claims of one account, or by another one than is stored: who is let in, and what he may do, depends on the server, and changes with its next restart. A push that reached some servers only, a preload that was changed on one, a stored claim that servers refuse. " +
 		"What is just being pushed does not count: it must differ twice in a row. Where no store answers (MEMORY and URL resolvers), claims that agree are half of the answer and the outcome is unknown.",
-	Account: func(_ Policy, _ *posture.Snapshot, a *posture.Account) Verdict {
+	Account: func(_ Policy, _ *posture.Snapshot, a Account) Verdict {
 		refused := slices.IndexFunc(a.Stored, func(c *posture.Claim) bool { return c.Invalid != "" })
 		switch {
 		case a.Differs >= 2:
@@ -167,7 +159,7 @@ var jwt011 = &Check{
 
 // variants are the different claims of an account as evidence, each with those
 // who have it.
-func variants(a *posture.Account) []posture.Evidence {
+func variants(a Account) []posture.Evidence {
 	type variant struct {
 		claim *posture.Claim
 		on    []string
@@ -210,9 +202,9 @@ func describeClaim(c *posture.Claim) string {
 }
 
 // claimCheck judges each claim that counts for an account.
-func claimCheck(judge func(Policy, *posture.Snapshot, *posture.Account, claimed) Verdict) func(Policy, *posture.Snapshot, *posture.Account) Verdict {
-	return func(policy Policy, snap *posture.Snapshot, a *posture.Account) Verdict {
-		claims, why := effective(snap, a)
+func claimCheck(judge func(Policy, *posture.Snapshot, Account, claimed) Verdict) func(Policy, *posture.Snapshot, Account) Verdict {
+	return func(policy Policy, snap *posture.Snapshot, a Account) Verdict {
+		claims, why := effective(a)
 		if len(claims) == 0 {
 			return why
 		}
@@ -256,7 +248,7 @@ type claimed struct {
 // are stored for the next user who comes. A stored claim that no server would
 // take counts for nothing; that it is there is told by JWT_010 and JWT_011. why
 // is the verdict where there is none.
-func effective(snap *posture.Snapshot, a *posture.Account) (claims []claimed, why Verdict) {
+func effective(a Account) (claims []claimed, why Verdict) {
 	for _, f := range a.InForce {
 		i := slices.IndexFunc(claims, func(c claimed) bool { return c.claim.Mark == f.Claim.Mark })
 		if i < 0 {
@@ -268,12 +260,8 @@ func effective(snap *posture.Snapshot, a *posture.Account) (claims []claimed, wh
 	if len(claims) > 0 {
 		return claims, Verdict{}
 	}
-	var by []posture.Operator
-	for _, o := range operators(snap) {
-		by = append(by, o.Operator)
-	}
 	for _, c := range a.Stored {
-		if c.Invalid == "" && (len(by) == 0 || distrusted(c, by) == "") {
+		if c.Invalid == "" && (len(a.trust.all) == 0 || distrusted(c, a.trust.all) == "") {
 			claims = append(claims, claimed{claim: c, source: "CLAIMS LOOKUP"})
 		}
 	}
@@ -286,10 +274,16 @@ func effective(snap *posture.Snapshot, a *posture.Account) (claims []claimed, wh
 var jwt012 = &Check{
 	ID: "JWT_012", Severity: Warning,
 	Title: "account without signing keys",
-	Doc:   "Users can only be signed by the account's identity key, which then has to be at hand whenever somebody gets a user. When it leaks, the account has to be replaced; a signing key can be taken away, and its users with it.",
-	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, a *posture.Account, c claimed) Verdict {
+	Doc:   "Users can only be signed by the account's identity key, which then has to be at hand whenever somebody gets a user. When it leaks, the account has to be replaced; a signing key can be taken away, and its users with it. Where the operator insists on signing keys, nobody can log in to such an account.",
+	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, a Account, c claimed) Verdict {
 		if n := len(c.claim.SigningKeys); n > 0 {
 			return pass("it has %s", count(n, "signing key"))
+		}
+		for i := range a.trust.all {
+			if o := (&Operator{Operator: a.trust.all[i]}); o.Strict && slices.Contains(o.SigningKeys, c.claim.Issuer) {
+				return fail(causeNoSigner, "account %s has no signing keys, and its operator insists on them: nobody can log in", title(a.Name, a.ID)).
+					with(NoSeverity, reported(c.source, "no signing_keys"), o.shown("strict_signing_key_usage", "true"))
+			}
 		}
 		return fail("", "account %s has no signing keys: its identity key signs users", title(a.Name, a.ID)).with(NoSeverity, reported(c.source, "no signing_keys"))
 	}),
@@ -302,7 +296,7 @@ var jwt013 = &Check{
 	ID: "JWT_013", Severity: Warning,
 	Title: "account JWT expires",
 	Doc:   "Critical when it has expired: servers then drop all clients of the account and turn its users away. A warning within the last 30 days.",
-	Account: claimCheck(func(_ Policy, snap *posture.Snapshot, a *posture.Account, c claimed) Verdict {
+	Account: claimCheck(func(_ Policy, snap *posture.Snapshot, a Account, c claimed) Verdict {
 		end := c.claim.Expires
 		switch left := end.Sub(snap.Taken); {
 		case !end.IsZero() && left <= 0:
@@ -328,7 +322,7 @@ var jwt014 = &Check{
 	ID: "JWT_014", Severity: Warning,
 	Title: "account allows bearer users",
 	Doc:   "A bearer user's JWT is all it takes to log in: it needs no key, and every server, proxy, log and CONNECT event that sees it once can use it. An account without disallow_bearer takes such users, whoever of its signers makes one.",
-	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, a *posture.Account, c claimed) Verdict {
+	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, a Account, c claimed) Verdict {
 		if !c.claim.BearerUsers {
 			return pass("bearer users are turned away")
 		}
@@ -342,7 +336,7 @@ var jwt015 = &Check{
 	ID: "JWT_015", Severity: Info,
 	Title: "users may do everything by default",
 	Doc:   "A user of the account whose own JWT says nothing of permissions may publish and subscribe to everything: the account's default permissions restrict nothing. Or they do, and a scoped signing key prescribes permissions that restrict nothing; one that prescribes none gives the account's defaults.",
-	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, a *posture.Account, c claimed) Verdict {
+	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, a Account, c claimed) Verdict {
 		var open []string
 		for _, k := range c.claim.SigningKeys {
 			if k.Scoped && k.Open {
@@ -372,7 +366,7 @@ var jwt016 = &Check{
 	ID: "JWT_016", Severity: Info,
 	Title: "account without limits",
 	Doc:   "Nothing keeps one account's clients from taking all connections, subscriptions and bandwidth of the servers. Limits of connections, leafnodes, subscriptions, data and payload count; any one of them will do.",
-	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, a *posture.Account, c claimed) Verdict {
+	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, a Account, c claimed) Verdict {
 		if c.claim.Limited {
 			return pass("something is limited")
 		}
@@ -386,7 +380,7 @@ var jwt017 = &Check{
 	ID: "JWT_017", Severity: Warning,
 	Title: "account exports to everybody",
 	Doc:   "Every account of the operator can import a public export, also those that are made tomorrow, without this account's consent: it reads the stream, or asks the service. An export whose subject holds the importer's own key (account_token_position) is not counted, since it shows each one its own part.",
-	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, a *posture.Account, c claimed) Verdict {
+	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, a Account, c claimed) Verdict {
 		var public []posture.Evidence
 		n := 0
 		for _, e := range c.claim.Exports {
@@ -400,7 +394,7 @@ var jwt017 = &Check{
 		if n == 0 {
 			return pass("none of its %s is public", count(len(c.claim.Exports), "export"))
 		}
-		return fail("", "account %s has %s that need no activation", title(a.Name, a.ID), count(n, "export")).with(NoSeverity, public...)
+		return fail("", "account %s has %s for everybody", title(a.Name, a.ID), count(n, "export")).with(NoSeverity, public...)
 	}),
 	Remedy: Remedy{Text: "First give each account that imports it today an activation: `nsc generate activation --account NAME --subject SUBJECT --target-account KEY`, and there `nsc delete import` and `nsc add import --token FILE`. Then `nsc edit export --account NAME --subject SUBJECT --private`. " + pushed + "Imports without an activation stop at once."},
 	Refs:   []string{refNscStreams},
@@ -417,7 +411,7 @@ var jwt018 = &Check{
 	ID: "JWT_018", Severity: Warning,
 	Title: "activation of an import expires",
 	Doc:   "Critical when it has expired: the import brings nothing any more, and clients only notice that nothing comes or nobody answers. A warning within the last 30 days. Activations that are given by URL are not seen.",
-	Account: claimCheck(func(_ Policy, snap *posture.Snapshot, a *posture.Account, c claimed) Verdict {
+	Account: claimCheck(func(_ Policy, snap *posture.Snapshot, a Account, c claimed) Verdict {
 		var ended, soon []posture.Evidence
 		for _, i := range c.claim.Imports {
 			left := i.Expires.Sub(snap.Taken)
@@ -448,7 +442,7 @@ var jwt019 = &Check{
 	ID: "JWT_019", Severity: Critical,
 	Title: "nobody answers the auth callout",
 	Doc:   "The account has its users authorized by a service (auth callout), and none of the users that are that service (auth_users) is connected anywhere: nobody else can log in to the account. Judged by the sessions of all accounts on all servers; where those were not asked for, or not all of them were looked at, an absent service is unknown.",
-	Account: claimCheck(func(_ Policy, snap *posture.Snapshot, a *posture.Account, c claimed) Verdict {
+	Account: claimCheck(func(_ Policy, snap *posture.Snapshot, a Account, c claimed) Verdict {
 		if c.claim.Callout == nil {
 			return Verdict{Outcome: NotApplicable, Summary: "it has no auth callout"}
 		}
@@ -483,7 +477,7 @@ var jwt020 = &Check{
 	ID: "JWT_020", Severity: Warning,
 	Title: "auth callout trusts too much",
 	Doc:   "Without an xkey the requests to the service, which hold the passwords and tokens of those who log in, can be read by every user of the account who may subscribe to $SYS.REQ.USER.AUTH. With allowed_accounts * the service may place users in any account of the operator: who owns it owns them all.",
-	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, a *posture.Account, c claimed) Verdict {
+	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, a Account, c claimed) Verdict {
 		callout := c.claim.Callout
 		if callout == nil {
 			return Verdict{Outcome: NotApplicable, Summary: "it has no auth callout"}

@@ -35,15 +35,15 @@ var jwt001 = &Check{
 
 var jwt002 = &Check{
 	ID: "JWT_002", Severity: Warning,
-	Title: "the operator's identity key may sign accounts",
-	Doc:   "Without strict signing key usage, servers take accounts that the identity key has signed as well as those of signing keys, so the key that should be locked away still works, and its use goes unnoticed.",
+	Title: "identity keys may sign",
+	Doc:   "Without strict signing key usage, servers take accounts that the operator's identity key has signed as well as those of signing keys, and users that an account's identity key has signed: the keys that should be locked away still work, and their use goes unnoticed.",
 	Operator: func(_ Policy, _ *posture.Snapshot, o Operator) Verdict {
 		if o.Strict {
 			return pass("only signing keys may sign accounts")
 		}
 		return fail("", "operator %s does not insist on signing keys", title(o.Name, o.Key)).with(NoSeverity, o.shown("strict_signing_key_usage", "absent"))
 	},
-	Remedy: Remedy{Text: "First sign every account by a signing key (JWT_001): servers that insist on signing keys refuse the others at their next start, and the users of those accounts do not come back. Then `nsc edit operator --require-signing-keys`. " + restartOperator},
+	Remedy: Remedy{Text: "First sign every account by a signing key (JWT_001): servers that insist on signing keys refuse the others at their next start, and the users of those accounts do not come back. The same goes for users that an account's identity key has signed (JWT_012). Then `nsc edit operator --require-signing-keys`. " + restartOperator},
 	Refs:   []string{refSigningKeys},
 }
 

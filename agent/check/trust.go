@@ -43,6 +43,41 @@ func operators(snap *posture.Snapshot) []Operator {
 	return out
 }
 
+// Account is an account of servers in operator mode, and whom the servers trust
+// to sign it.
+type Account struct {
+	*posture.Account
+	trust *trustees
+}
+
+// trustees are the operators of a fleet: of all servers together, for what any
+// of them may find in a store, and of each.
+type trustees struct {
+	all      []posture.Operator
+	byServer map[string][]posture.Operator // by id
+}
+
+func trusteesOf(snap *posture.Snapshot) *trustees {
+	t := &trustees{byServer: map[string][]posture.Operator{}}
+	for _, o := range operators(snap) {
+		t.all = append(t.all, o.Operator)
+	}
+	for _, s := range snap.Servers {
+		if len(s.Operators) > 0 {
+			t.byServer[s.ID] = s.Operators
+		}
+	}
+	return t
+}
+
+// of lists the operators that a server trusts.
+func (t *trustees) of(server string) []posture.Operator {
+	if own := t.byServer[server]; len(own) > 0 {
+		return own
+	}
+	return t.all
+}
+
 func (c *Check) judgeOperators(out []Result, snap *posture.Snapshot, policy Policy) []Result {
 	for _, o := range operators(snap) {
 		g := Group{Members: o.Servers}
@@ -63,11 +98,12 @@ func (c *Check) judgeAccounts(out []Result, snap *posture.Snapshot, policy Polic
 	if snap.Trust == nil {
 		return out
 	}
+	trust := trusteesOf(snap)
 	for _, a := range snap.Trust.Accounts {
 		scope := Scope{Kind: KindAccount, Account: a.ID, Name: a.Name}
 		v := unknown("it was not looked at yet")
 		if !a.At.IsZero() {
-			v = c.Account(policy, snap, a)
+			v = c.Account(policy, snap, Account{a, trust})
 		}
 		if v.Outcome == Pass && len(a.Missing) > 0 {
 			v = unknown("it passes as far as it was seen; no answer about it from %s", list(a.Missing))

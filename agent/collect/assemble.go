@@ -358,6 +358,7 @@ func silentServer(m member, prev *posture.Server) *posture.Server {
 	if srv.Cluster == "" {
 		srv.Cluster = m.cluster
 	}
+	srv.SuperCluster = srv.SuperCluster || m.gateways
 	posture.Judge(srv)
 	posture.Compare(srv, prev, srv.Start)
 	return srv
@@ -373,7 +374,7 @@ func (s *sweep) updateRoster(snap *posture.Snapshot) {
 	for _, srv := range snap.Servers {
 		who := s.identity(srv)
 		for _, in := range []posture.Input{posture.Routez, posture.Gatewayz, posture.Leafz} {
-			for _, p := range peers(s.topo.got[in][srv.ID], who, srv.Cluster, srv.SystemAccount) {
+			for _, p := range peers(s.topo.got[in][srv.ID], who, srv.Cluster, srv.SystemAccount, srv.SuperCluster) {
 				s.c.roster.named(p, s.began)
 			}
 		}

@@ -22,7 +22,7 @@ type Config struct {
 	System       string        // the name of the fleet, for the snapshot
 	Timeout      time.Duration // how long a sweep waits for silent servers, and then once more for further answers of the others; default 2 s
 	AskAgain     time.Duration // when a silent server is asked by its id; default an eighth of Timeout
-	Linger       time.Duration // how long a sweep listens on, at its end, for answers that dispute those that came; default 0: disputes count in the next sweep
+	Linger       time.Duration // how long a sweep, or a look at accounts, listens on, at its end, for answers that dispute those that came; default 0: disputes count in the next one
 	Window       int           // requests by id that may be under way at once; default 64
 	PingUpTo     int           // fleets larger than this are asked by id after the first sweep; default 256
 	SessionLimit int           // sessions of the global account looked at per server; default 1024
@@ -71,7 +71,7 @@ func (c Config) withDefaults() Config {
 }
 
 // Collector asks the servers of one system account. Sweeps do not overlap, and
-// neither do looks; a look may be taken while a sweep is under way.
+// neither do looks at servers; looks may be taken while a sweep is under way.
 type Collector struct {
 	cfg      Config
 	nc       *nats.Conn
@@ -90,6 +90,7 @@ type Collector struct {
 	gathers  map[string]*gather
 	askings  map[string]*asking
 	disputed map[string]bool // ids of servers in whose name a late answer said something else
+	doubted  map[claimOf]bool
 
 	// what the last sweep left behind; it belongs to sweeps alone
 	topology map[string]uint64          // by server id: what its routes, gateways and leafs looked like
@@ -113,7 +114,7 @@ func New(nc *nats.Conn, cfg Config) (*Collector, error) {
 	c := &Collector{
 		cfg: cfg, nc: nc, inbox: nc.NewInbox(), askAgain: cfg.AskAgain, window: cfg.Window,
 		seed: maphash.MakeSeed(), roster: newRoster(),
-		gathers: map[string]*gather{}, askings: map[string]*asking{}, disputed: map[string]bool{}, topology: map[string]uint64{}, hosts: map[string][]string{}, placing: map[string]int{}, links: map[string]map[string]bool{},
+		gathers: map[string]*gather{}, askings: map[string]*asking{}, disputed: map[string]bool{}, doubted: map[claimOf]bool{}, topology: map[string]uint64{}, hosts: map[string][]string{}, placing: map[string]int{}, links: map[string]map[string]bool{},
 		watch: newWatch(), ears: &ears{},
 	}
 	for i := range endpoints {
@@ -156,7 +157,17 @@ func (c *Collector) enroll(g *gather) {
 
 // end marks a gather as over. It stays enrolled until the next sweep: see
 // afterwards.
-func (c *Collector) end(g *gather) { close(g.done) }
+func (c *Collector) end(g *gather) {
+	close(g.done)
+	for {
+		select {
+		case a := <-g.answers:
+			c.afterwards(g, a)
+		default:
+			return
+		}
+	}
+}
 
 func (g *gather) over() bool {
 	select {

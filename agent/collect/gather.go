@@ -401,6 +401,10 @@ func (c *Collector) receive(e *endpoint, msg *nats.Msg) {
 	} else {
 		a.who, a.body, a.problem = e.decode(msg.Data, msg.Header.Get("Content-Encoding"))
 	}
+	if g.over() { // its channel may have room still, where nobody looks
+		c.afterwards(g, a)
+		return
+	}
 	select {
 	case g.answers <- a:
 	case <-g.done:
@@ -413,10 +417,17 @@ func (c *Collector) receive(e *endpoint, msg *nats.Msg) {
 // whoever forges an answer only has to be faster than the server.
 func (c *Collector) afterwards(g *gather, a answer) {
 	before, ok := g.got[a.input][a.who.id] // nobody writes to a gather that is over
-	if a.problem != nil || a.nobody || !ok || a.input != posture.Varz || !contradicts(before, a.body) {
+	if a.problem != nil || a.nobody || !ok || !contradicts(before, a.body) {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.disputed[a.who.id] = true
+	switch b := a.body.(type) {
+	case *accountz:
+		if len(c.doubted) < maxComplaints {
+			c.doubted[claimOf{a.who.id, b.Account.Name}] = true
+		}
+	default:
+		c.disputed[a.who.id] = true
+	}
 }

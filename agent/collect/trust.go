@@ -33,7 +33,10 @@ const (
 	maxAccounts  = 20_000 // accounts that are known
 	maxStored    = 8      // different claims of one account in the stores
 	accountsOnce = 4      // accounts that are looked at at the same time
+	storeRounds  = 4      // times that it takes to ask again, for which servers and stores are waited for
 )
+
+var tooManyAccounts = posture.Gap{Endpoint: "ACCOUNTZ", Reason: fmt.Sprintf("there are more than %d accounts; the others are left out", maxAccounts)}
 
 // LookAtAccounts asks the servers of a snapshot that are in operator mode which
 // claims of accounts they go by, and their stores which they hold. Without ids
@@ -68,8 +71,17 @@ func (c *Collector) LookAtAccounts(ctx context.Context, prev *posture.Snapshot, 
 	}
 	within, cancel := context.WithTimeout(ctx, c.cfg.AccountTime)
 	defer cancel()
+	doubted := c.doubtedClaims()
 	l.look(within, l.choose(ids))
 	l.lookAgain(within)
+	if c.cfg.Linger > 0 {
+		select {
+		case <-time.After(c.cfg.Linger):
+		case <-ctx.Done():
+		}
+	}
+	maps.Copy(doubted, c.doubtedClaims())
+	l.doubt(doubted)
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -88,10 +100,11 @@ type trustLook struct {
 	listed map[string]bool     // accounts that some store holds
 	untold map[string]bool     // servers that did not list what they have loaded, by id
 	stores int                 // that answer lookups, as far as is known
+	most   int                 // that have answered one
 	short  int                 // lookups in a row that fewer answered
 	left   int                 // accounts that were not looked at
 
-	mu     sync.Mutex // of what follows, and of the three above: accounts are looked at beside each other
+	mu     sync.Mutex // of what follows, and of the four above: accounts are looked at beside each other
 	silent map[string]bool
 	claims map[uint64]*posture.Claim // by mark
 	found  map[string]*posture.Account
@@ -123,8 +136,13 @@ func (l *trustLook) whatThereIs(ctx context.Context) error {
 			continue
 		}
 		for _, account := range a.Accounts {
-			if accountKey(account) && len(l.loaded) < maxAccounts {
-				l.loaded[account] = append(l.loaded[account], id)
+			on, known := l.loaded[account]
+			switch {
+			case !known && !accountKey(account) || len(on) > 0 && on[len(on)-1] == id:
+			case !known && len(l.loaded) >= maxAccounts:
+				l.gap(tooManyAccounts)
+			default:
+				l.loaded[account] = append(on, id)
 			}
 		}
 	}
@@ -135,7 +153,7 @@ func (l *trustLook) whatThereIs(ctx context.Context) error {
 // readLists takes what the stores say that they hold.
 func (l *trustLook) readLists(ctx context.Context, a *asking) {
 	answered := map[string]bool{}
-	a.collect(ctx, l.c.askAgain, func(m *nats.Msg) bool {
+	a.collect(ctx, storeRounds*l.c.askAgain, func(m *nats.Msg) bool {
 		who, list, err := decode[[]string](m.Data, m.Header.Get("Content-Encoding"))
 		if err != nil {
 			l.gap(posture.Gap{Server: who.name, ID: who.id, Endpoint: "CLAIMS LIST", Reason: err.Error()})
@@ -146,7 +164,11 @@ func (l *trustLook) readLists(ctx context.Context, a *asking) {
 		}
 		answered[who.id] = true
 		for _, account := range *list {
-			if accountKey(account) && len(l.listed) < maxAccounts {
+			switch {
+			case l.listed[account] || !accountKey(account):
+			case len(l.listed) >= maxAccounts:
+				l.gap(tooManyAccounts)
+			default:
 				l.listed[account] = true
 			}
 		}
@@ -278,9 +300,10 @@ func (l *trustLook) lookAgain(ctx context.Context) {
 		return
 	}
 	slices.Sort(ids)
-	first := l.found
+	first, left := l.found, l.left
 	l.found = map[string]*posture.Account{}
 	l.look(ctx, ids)
+	l.left = left // they have been looked at once
 	for _, id := range ids {
 		if a := l.found[id]; a != nil && disagree(a) {
 			a.Differs = first[id].Differs + 1
@@ -288,6 +311,35 @@ func (l *trustLook) lookAgain(ctx context.Context) {
 	}
 	maps.Copy(first, l.found)
 	l.found = first
+}
+
+// doubt takes back what servers said about accounts and somebody said otherwise
+// in their name when nobody listened any more: whoever forges an answer only has
+// to be faster than the server.
+func (l *trustLook) doubt(doubted map[claimOf]bool) {
+	for _, a := range l.found {
+		a.InForce = slices.DeleteFunc(a.InForce, func(f posture.InForce) bool {
+			if !doubted[claimOf{f.ServerID, a.ID}] {
+				return false
+			}
+			a.Missing = append(a.Missing, f.Server)
+			l.gap(posture.Gap{Server: f.Server, ID: f.ServerID, Endpoint: "ACCOUNTZ", Reason: "two answers that contradict each other about account " + a.ID})
+			return true
+		})
+	}
+}
+
+// claimOf names what one server goes by for one account.
+type claimOf struct{ server, account string }
+
+// doubtedClaims are those about which late answers said something else, since
+// this was last asked.
+func (c *Collector) doubtedClaims() map[claimOf]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	doubted := c.doubted
+	c.doubted = map[claimOf]bool{}
+	return doubted
 }
 
 // disagree tells whether the claims of an account are not all the same.
@@ -328,8 +380,14 @@ func (l *trustLook) account(ctx context.Context, id string) *posture.Account {
 			out.Name = s.Name
 		}
 	}
-	if before := l.before.Account(id); out.Name == "" && before != nil {
-		out.Name = before.Name
+	if len(out.InForce) > 0 || len(out.Stored) > 0 {
+		out.Seen = out.At
+	}
+	if before := l.before.Account(id); before != nil {
+		out.Name = cmp.Or(out.Name, before.Name)
+		if out.Seen.IsZero() {
+			out.Seen = before.Seen
+		}
 	}
 	out.System = l.system(id)
 	slices.Sort(out.Missing)
@@ -369,17 +427,21 @@ func (l *trustLook) readInForce(ctx context.Context, out *posture.Account) {
 		if a == nil || a.Account == nil || a.Account.Name != out.ID {
 			out.Missing = append(out.Missing, s.Name)
 			reason := "no answer about account " + out.ID
-			if g.forged[posture.Accountz][id] {
+			switch _, answered := g.who[id]; {
+			case g.forged[posture.Accountz][id]:
 				reason = "two answers that contradict each other about account " + out.ID
-			} else if _, answered := g.who[id]; !answered {
+			case answered || explained(g.gaps, id, "ACCOUNTZ"):
+				reason = "no usable answer about account " + out.ID
+			default:
 				l.hush(id)
 			}
 			l.gap(posture.Gap{Server: s.Name, ID: id, Endpoint: "ACCOUNTZ", Reason: reason})
 			continue
 		}
-		claim := l.claim(a.Account.JWT, out.ID)
-		a.Account.JWT = "" // the gather is kept for a while
-		out.InForce = append(out.InForce, posture.InForce{Server: s.Name, ServerID: id, Claim: claim, Expired: a.Account.Expired})
+		if a.Account.JWT == "" {
+			continue // it has heard of the account from its peers, and will load it for the first client
+		}
+		out.InForce = append(out.InForce, posture.InForce{Server: s.Name, ServerID: id, Claim: l.claim(a.Account.JWT, out.ID), Expired: a.Account.Expired})
 	}
 	slices.SortFunc(out.InForce, func(a, b posture.InForce) int { return strings.Compare(a.Server+a.ServerID, b.Server+b.ServerID) })
 }
@@ -406,7 +468,7 @@ func (l *trustLook) missing(out *posture.Account) {
 // readStored takes the claims that the stores hold of an account.
 func (l *trustLook) readStored(ctx context.Context, out *posture.Account, a *asking, stores int) {
 	answered := 0
-	a.collect(ctx, l.c.askAgain, func(m *nats.Msg) bool {
+	a.collect(ctx, storeRounds*l.c.askAgain, func(m *nats.Msg) bool {
 		answered++
 		if len(m.Data) == 0 {
 			return true
@@ -429,11 +491,16 @@ func (l *trustLook) readStored(ctx context.Context, out *posture.Account, a *ask
 func (l *trustLook) answeredLookup(n, of int) {
 	const enough = 3
 	l.mu.Lock()
-	defer l.mu.Unlock()
+	most := max(l.most, n)
+	l.most = most
 	if n >= of {
 		l.short = 0
 	} else if l.short++; l.short >= enough {
-		l.stores, l.short = min(l.stores, n), 0
+		l.stores, l.short = min(l.stores, most), 0
+	}
+	l.mu.Unlock()
+	if n < most {
+		l.gap(posture.Gap{Endpoint: "CLAIMS LOOKUP", Reason: fmt.Sprintf("of %d stores that answered before, some did not answer in time", most)})
 	}
 }
 
@@ -461,8 +528,7 @@ func (l *trustLook) claim(t rawClaim, account string) *posture.Claim {
 // run asks by id, and waits no longer for those who are silent than it takes to
 // ask them again.
 func (l *trustLook) run(ctx context.Context, g *gather) error {
-	const rounds = 4 // of asking again
-	ctx, cancel := context.WithTimeout(ctx, rounds*l.c.askAgain)
+	ctx, cancel := context.WithTimeout(ctx, storeRounds*l.c.askAgain)
 	defer cancel()
 	return g.run(ctx, true)
 }
@@ -540,13 +606,15 @@ func (l *trustLook) trust(only []string) *posture.Trust {
 
 // gone tells whether an account that was looked at is no account: no server goes
 // by a claim of it and no store holds one, or it was deleted and is only
-// remembered as disabled.
+// remembered as disabled. Where no store answers, a server that was restarted has
+// not yet loaded what its configuration may hold: the account is kept for a while.
 func (l *trustLook) gone(a *posture.Account) bool {
 	if l.found[a.ID] != a || len(a.Missing) > 0 || len(a.Stored) > 0 {
 		return false
 	}
 	if len(a.InForce) == 0 {
-		return !l.listed[a.ID] || a.Asked
+		seenLately := !a.Seen.IsZero() && a.At.Sub(a.Seen) < l.c.cfg.Forget
+		return a.Asked || !l.listed[a.ID] && !seenLately
 	}
 	return a.Asked && !slices.ContainsFunc(a.InForce, func(f posture.InForce) bool {
 		ended := !f.Claim.Expires.IsZero() && !a.At.Before(f.Claim.Expires)

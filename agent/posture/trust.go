@@ -35,10 +35,11 @@ type Account struct {
 	System bool
 
 	At      time.Time // when it was last looked at; zero: not yet
+	Seen    time.Time // when a claim of it was last seen, in force or stored
 	InForce []InForce // one for each server that has loaded it, and said what it goes by
 	Missing []string  // names of the servers that should have said so, and did not
-	Stored  []*Claim  // distinct ones, by the servers' stores; nil when no store answered
-	Asked   bool      // the stores answered
+	Stored  []*Claim  // distinct ones, by the servers' stores
+	Asked   bool      // the stores answered; otherwise what is stored is not known
 	// Differs counts the looks in a row at which the claims in force, and those
 	// stored, were not all the same.
 	Differs int

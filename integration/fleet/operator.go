@@ -167,3 +167,11 @@ func (a *Account) Login(name string) (nats.Option, error) {
 	}
 	return nats.UserJWTAndSeed(token, seed), nil
 }
+
+// Encode signs claims of any kind with the operator's identity key.
+func (o *Operator) Encode(claims jwt.Claims) (string, error) { return claims.Encode(o.key) }
+
+// EncodeBySigningKey signs claims of any kind with the operator's signing key.
+func (o *Operator) EncodeBySigningKey(claims jwt.Claims) (string, error) {
+	return claims.Encode(o.signing)
+}
