@@ -10,6 +10,8 @@ var catalogue = []*Check{
 	fleet001, fleet002, fleet003, fleet004, fleet005, fleet006, fleet007, fleet008,
 	tls001, tls002, tls003, tls004, tls005,
 	cred001, cred002, cred005,
+	jwt001, jwt002, jwt003, jwt004, jwt005,
+	jwt010, jwt011, jwt012, jwt013, jwt014, jwt015, jwt016, jwt017, jwt018, jwt019, jwt020,
 	jwt030, jwt031, jwt032, jwt033, jwt034,
 	policy001,
 }

@@ -120,7 +120,7 @@ type Check struct {
 	By     Grouping // how servers are put into the groups that Group judges
 
 	Operator func(Policy, *posture.Snapshot, Operator) Verdict
-	Account  func(Policy, *posture.Snapshot, *posture.Account) Verdict
+	Account  func(Policy, *posture.Snapshot, Account) Verdict
 	Inside   func(Policy, *posture.Snapshot, *Inside) Verdict
 
 	Remedy   Remedy                   // when the cause has none of its own

@@ -119,11 +119,7 @@ func (c *Check) cannotTell(s *posture.Server) (v Verdict, ok bool) {
 func (c *Check) judgeGroup(policy Policy, snap *posture.Snapshot, g Group, nameless int) Verdict {
 	v := c.Group(policy, snap, g)
 	if v.Outcome == Pass && len(g.Missing) > 0 {
-		names := make([]string, len(g.Missing))
-		for i, s := range g.Missing {
-			names[i] = s.Name
-		}
-		return unknown("those that answered agree; no answer from %s", strings.Join(names, ", "))
+		return unknown("those that answered agree; no answer from %s", names(g.Missing))
 	}
 	if v.Outcome == Pass && nameless > 0 && c.Needs != 0 {
 		return unknown("those that answered agree; %s not known by name may belong to them", count(nameless, "server"))

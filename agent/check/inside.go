@@ -147,15 +147,22 @@ func (c *Check) judgeInside(out []Result, snap *posture.Snapshot, policy Policy,
 }
 
 // SubjectsKnown tells whether all subjects of a check are known in a snapshot:
-// only then one that is not there is no more.
+// only then one that is not there is no more. Which accounts there are may not
+// have been asked yet, and a server that does not answer may trust an operator, or
+// have somebody inside, of whom nobody else tells.
 func (c *Check) SubjectsKnown(snap *posture.Snapshot) bool {
+	toldBy := func(needs posture.Input) bool {
+		return !slices.ContainsFunc(snap.Servers, func(s *posture.Server) bool {
+			return (s.State == posture.Silent || s.State == posture.Answering) && !s.Heard.Has(needs)
+		})
+	}
 	switch {
 	case c.Account != nil:
 		return snap.Trust != nil
+	case c.Operator != nil:
+		return toldBy(posture.Varz)
 	case c.Inside != nil:
-		return !slices.ContainsFunc(snap.Servers, func(s *posture.Server) bool {
-			return s.State != posture.ShutDown && !s.Heard.Has(everyoneInputs|posture.Accountz)
-		})
+		return toldBy(everyoneInputs | posture.Accountz)
 	default:
 		return true
 	}

@@ -68,7 +68,7 @@ func operated(change func(*posture.Claim), list ...posture.Session) *posture.Sna
 	snap := fleet(server("n1", operator("OA"), inside(list...), func(s *posture.Server) {
 		s.SystemAccount, s.Accounts = "ASYS", []string{"ASYS", "AAPP"}
 	}))
-	snap.Trust = &posture.Trust{At: now.Add(-time.Hour), Accounts: []*posture.Account{{ID: "AAPP", Name: "APP"}, {ID: "ASYS", Name: "SYS", System: true}}}
+	snap.Trust = &posture.Trust{At: now.Add(-time.Hour), Accounts: []*posture.Account{{ID: "AAPP", Name: "APP", At: now.Add(-time.Hour)}, {ID: "ASYS", Name: "SYS", System: true}}}
 	if change != nil {
 		claim := &posture.Claim{Account: "AAPP", Issuer: "OA", Issued: now.Add(-48 * time.Hour), BearerUsers: true, OpenDefaults: true}
 		change(claim)
@@ -151,7 +151,7 @@ func TestRevokedYetConnected(t *testing.T) {
 		return snap
 	}
 	late := operated(revokes("UA"), jwtUser("UA", nil))
-	late.Trust.At = now
+	late.Trust.Accounts[0].At = now
 	for _, c := range []struct {
 		name  string
 		snap  *posture.Snapshot

@@ -178,11 +178,11 @@ var sess005 = &Check{
 	Doc: "The account's claims revoke the user, or no longer list the key that signed him, and he is still inside. A server ends such sessions as soon as it goes by these claims, so it goes by older ones: " +
 		"a MEMORY resolver that was not reloaded, a store that the new claims did not reach, a push that the server refused. Rests on two sources: the claims, of which the latest that any server or store shows count, and the sessions. Sessions that were told before the claims were looked at prove nothing, and their server is asked again.",
 	Needs: everyoneInputs,
-	Inside: func(_ Policy, snap *posture.Snapshot, in *Inside) Verdict {
+	Inside: func(_ Policy, _ *posture.Snapshot, in *Inside) Verdict {
 		switch {
 		case !in.Operator:
 			return notOperator()
-		case in.Claims == nil:
+		case in.Claims == nil || in.Claims.At.IsZero():
 			return unknown("the account's claims were not looked at")
 		}
 		latest, source := latestClaim(in.Claims)
@@ -196,7 +196,7 @@ var sess005 = &Check{
 				return false
 			}
 			why := refusal(latest, m.Claim)
-			if why != "" && !m.Server.Everyone.At.After(snap.Trust.At) {
+			if why != "" && !m.Server.Everyone.At.After(in.Claims.At) {
 				asked[m.Server.ID] = true
 				return false
 			}
@@ -217,6 +217,8 @@ var sess005 = &Check{
 			return v
 		case hidden > 0:
 			return unknown("the JWTs of %s are not shown, and the claims revoke some", count(hidden, "session"))
+		case len(in.Claims.Missing) > 0:
+			return unknown("the claims that are known refuse nobody who is connected; %s did not show theirs", list(in.Claims.Missing))
 		default:
 			return pass("the latest claims refuse nobody who is connected")
 		}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/klauspost/compress/s2"
 	"github.com/nats-io/nkeys"
@@ -143,11 +144,16 @@ func scrubUser(c *connInfo, version string) string {
 	}
 }
 
-// signs is what else an answer tells of a session's login.
-func signs(c *connInfo, version string) posture.Signs {
+// signs is what else an answer tells of a session's login. A server lists a
+// client by the user that he claims while it makes up its mind, which takes up to
+// twice its time for that (nats-server: once until CONNECT came, and once for a
+// callout). Who has sent or subscribed to something was let in.
+func signs(c *connInfo, s *posture.Server, now time.Time) posture.Signs {
+	const least = 10 * time.Second
 	return posture.Signs{
-		Token:   c.AuthorizedUser == redacted && posture.RedactsTokens.Holds(version),
-		Hidden:  c.AuthorizedUser != "" && !posture.RedactsTokens.Holds(version) && scrubUser(c, version) == redacted,
+		Waits:   c.InMsgs == 0 && c.Subs == 0 && now.Sub(c.Start) < max(least, 2*s.AuthTimeout+time.Second),
+		Token:   c.AuthorizedUser == redacted && posture.RedactsTokens.Holds(s.Version),
+		Hidden:  c.AuthorizedUser != "" && !posture.RedactsTokens.Holds(s.Version) && scrubUser(c, s.Version) == redacted,
 		UserKey: nkeys.IsValidPublicUserKey(c.AuthorizedUser),
 		Issuer:  bool(c.IssuerKey), Subject: c.TLSPeerCerts.subject,
 	}

@@ -139,7 +139,7 @@ func (l *Ledger) Apply(snap *posture.Snapshot, results []check.Result, policy *c
 	for key, e := range l.book {
 		switch {
 		case e.round != l.round && e.Stands() && !subjectsKnown(snap, e):
-			// Which accounts there are has not been told yet.
+			// Whether it is no more cannot be told.
 		case e.round != l.round && e.Stands():
 			out = append(out, *l.resolve(snap, e))
 		case !e.Stands() && passed(e.Told, snap.Taken, l.rules.Remember):
@@ -153,7 +153,7 @@ func (l *Ledger) Apply(snap *posture.Snapshot, results []check.Result, policy *c
 // subjectsKnown tells whether a subject that has no result is no more.
 func subjectsKnown(snap *posture.Snapshot, e *Entry) bool {
 	c := check.Lookup(e.Finding.Check)
-	return c == nil || e.Finding.Scope.Kind != check.KindAccount || c.SubjectsKnown(snap)
+	return c == nil || c.SubjectsKnown(snap)
 }
 
 // weigh takes one result and tells whether there is something to tell.

@@ -54,7 +54,8 @@ type Server struct {
 
 	AuthRequired  Tri
 	AuthMode      AuthMode
-	NoConfigFile  Tri // it was started without a configuration file
+	AuthTimeout   time.Duration // a client has so long to prove himself
+	NoConfigFile  Tri           // it was started without a configuration file
 	Start         time.Time
 	ConfigLoaded  time.Time
 	ConfigMark    uint64 // changes when the configuration's digest does; it is not the digest
