@@ -1,6 +1,8 @@
 package check
 
 import (
+	"slices"
+
 	"github.com/natsentry/natsentry/agent/posture"
 )
 
@@ -45,10 +47,11 @@ var cred002 = &Check{
 	ID: "CRED_002", Severity: Info,
 	Title: "users log in with a password",
 	Doc: "A password is sent to the server with every connection, is the same for all who use it, and stands in the configuration: in clear, unless it is a bcrypt hash, which a running server does not show. " +
-		"nkeys and JWTs are never sent. natsentry's own connection is not counted, nor are users that strangers are taken for.",
+		"nkeys and JWTs are never sent. natsentry's own user is not counted, nor are users that strangers are taken for.",
 	Needs: everyoneInputs,
 	Inside: func(_ Policy, _ *posture.Snapshot, in *Inside) Verdict {
-		users := in.pick(func(m *Member) bool { return m.Login == posture.LoginPassword && !m.Ours && !m.guest() })
+		users := in.pick(func(m *Member) bool { return m.Login == posture.LoginPassword && !m.guest() })
+		users = slices.DeleteFunc(users, (*crowd).ours)
 		unclear := in.unclear(func(m *Member) bool { return m.Server.AuthMode == posture.AuthStatic && m.secretly() })
 		switch {
 		case len(users) > 0:
@@ -82,7 +85,7 @@ var cred005 = &Check{
 		if len(shared) == 0 {
 			return pass("no user comes from many addresses by several libraries")
 		}
-		return show(fail("", "%s of account %s seem to be shared", count(len(shared), "user"), in.name()), shared, nothingMore)
+		return show(fail("", "%s of account %s", count(len(shared), "shared user"), in.name()), shared, nothingMore)
 	},
 	Remedy: Remedy{Text: "Give each program a user of its own, and then take the shared one away: revoke it, or remove it from the configuration, which drops who still uses it."},
 	Refs:   []string{refAuth},

@@ -104,6 +104,11 @@ func insides(snap *posture.Snapshot) []*Inside {
 	return out
 }
 
+// ours tells whether a user is natsentry's own, whichever of its agents.
+func (c *crowd) ours() bool {
+	return slices.ContainsFunc(c.members, func(m Member) bool { return m.Ours })
+}
+
 // pick takes of each user the sessions that match.
 func (in *Inside) pick(match func(*Member) bool) []*crowd {
 	var out []*crowd
@@ -126,14 +131,19 @@ func (in *Inside) pick(match func(*Member) bool) []*crowd {
 }
 
 func (c *Check) judgeInside(out []Result, snap *posture.Snapshot, policy Policy, insides []*Inside) []Result {
+	nameless := unnamed(snap)
 	for _, in := range insides {
 		scope := Scope{Kind: KindAccount, Account: in.Account}
 		if in.Claims != nil {
 			scope.Name = in.Claims.Name
 		}
 		v := c.Inside(policy, snap, in)
-		if v.Outcome == Pass && len(in.Unseen) > 0 {
+		switch {
+		case v.Outcome != Pass:
+		case len(in.Unseen) > 0:
 			v = unknown("it passes as far as it was seen; who is inside was not told, or not in full, by %s", list(in.Unseen))
+		case nameless > 0:
+			v = unknown("it passes as far as it was seen; %s not known by name may have others inside", count(nameless, "server"))
 		}
 		r := Result{Check: c, Scope: scope, Pending: len(v.Ask) > 0, Verdict: v}
 		for _, s := range snap.Servers {

@@ -315,9 +315,36 @@ func TestWhoDidNotTellIsNotPassed(t *testing.T) {
 		"in part":   {partial, Unknown},
 		"shut down": {server("n2", silent(posture.ShutDown)), Pass},
 	} {
-		if r := judged(t, cred002, fleet(told, c.other), DefaultPolicy(), "APP"); r.Outcome != c.want {
+		snap := fleet(told, c.other)
+		if c.other.State == posture.ShutDown {
+			snap.Expected = 1
+		}
+		if r := judged(t, cred002, snap, DefaultPolicy(), "APP"); r.Outcome != c.want {
 			t.Errorf("%s: %s (%s), want %s", name, r.Outcome, r.Summary, c.want)
 		}
+	}
+}
+
+// TestOtherAgentsAreOurs: natsentry's user is not told of, whichever of its agents
+// is connected; the policy has to name him all the same.
+func TestOtherAgentsAreOurs(t *testing.T) {
+	ours, other := plain(posture.LoginPassword, "natsentry"), plain(posture.LoginPassword, "natsentry")
+	ours.Ours = true
+	snap := fleet(server("n1", inside(in("$SYS", ours), in("$SYS", other))))
+	if r := judged(t, cred002, snap, DefaultPolicy(), "$SYS"); r.Outcome != Pass {
+		t.Errorf("CRED_002: %s (%s)", r.Outcome, r.Summary)
+	}
+	if r := judged(t, sess003, snap, expecting("admin"), "$SYS"); r.Outcome != Fail {
+		t.Errorf("SESS_003: %s (%s)", r.Outcome, r.Summary)
+	}
+}
+
+// TestServersWithoutANameMayHaveOthersInside: who is only counted has not told.
+func TestServersWithoutANameMayHaveOthersInside(t *testing.T) {
+	snap := fleet(server("n1", inside(plain(posture.LoginNKey, "U"))))
+	snap.Expected = 2
+	if r := judged(t, cred002, snap, DefaultPolicy(), "APP"); r.Outcome != Unknown {
+		t.Errorf("%s (%s)", r.Outcome, r.Summary)
 	}
 }
 

@@ -208,7 +208,7 @@ var sess005 = &Check{
 		hidden := in.unclear(func(m *Member) bool { return len(latest.Revoked) > 0 && m.secretly() })
 		switch {
 		case len(refused) > 0:
-			v := fail(cause, "%s of account %s are connected that its claims refuse", sessions(refused), in.name())
+			v := fail(cause, "%s in account %s that its claims refuse", sessions(refused), in.name())
 			v = show(v, refused, func(c *crowd) string { return "issued " + clock(c.members[0].Claim.Issued) })
 			return v.with(NoSeverity, reported(source, claimInShort(latest, refused)))
 		case len(asked) > 0:

@@ -28,7 +28,6 @@ func (u userCheck) inside(_ Policy, snap *posture.Snapshot, in *Inside) Verdict 
 	if !in.Operator {
 		return notOperator()
 	}
-	own := true
 	outcome := func(m *Member) Outcome {
 		switch {
 		case m.Claim != nil || m.Login == posture.LoginBearer:
@@ -39,11 +38,8 @@ func (u userCheck) inside(_ Policy, snap *posture.Snapshot, in *Inside) Verdict 
 			return NotApplicable
 		}
 	}
-	bad := in.pick(func(m *Member) bool {
-		failed := outcome(m) == Fail
-		own = own && (m.Ours || !failed)
-		return failed
-	})
+	bad := in.pick(func(m *Member) bool { return outcome(m) == Fail })
+	own := !slices.ContainsFunc(bad, func(c *crowd) bool { return !c.ours() })
 	unclear := in.unclear(func(m *Member) bool { return outcome(m) == Unknown })
 	switch {
 	case len(bad) > 0:
@@ -79,7 +75,7 @@ var jwt030 = &Check{
 			}
 			return outcomeOf(m.Claim.Expires.IsZero())
 		},
-		what: "have JWTs that never expire", fine: "the JWTs of all who are connected expire",
+		what: "with a JWT that never expires", fine: "the JWTs of all who are connected expire",
 		more:   func(c *crowd) string { return "issued " + clock(c.members[0].Claim.Issued) },
 		system: Critical,
 	}.inside,
@@ -100,7 +96,7 @@ var jwt031 = &Check{
 			left, whole := m.Claim.Expires.Sub(snap.Taken), m.Claim.Expires.Sub(m.Claim.Issued)
 			return outcomeOf(!m.Claim.Expires.IsZero() && left > 0 && left < userEndsSoon && whole > userShortLived)
 		},
-		what: "have JWTs that expire within 7 days", fine: "no JWT of those who are connected expires soon",
+		what: "with a JWT that expires within 7 days", fine: "no JWT of those who are connected expires soon",
 		more: func(c *crowd) string { return "expires " + clock(c.members[0].Claim.Expires) },
 	}.inside,
 	Remedy: Remedy{Text: "Issue the credentials anew before that: `nsc edit user --account NAME --name USER --expiry 90d`, then `nsc generate creds`, and give them to the client. It is dropped when the old JWT ends, and comes back with the new one."},
@@ -123,7 +119,7 @@ var jwt032 = &Check{
 			}
 			return outcomeOf(m.Login == posture.LoginBearer)
 		},
-		what: "are bearers", fine: "nobody who is connected is a bearer", more: nothingMore,
+		what: "without a signature", fine: "nobody who is connected is a bearer", more: nothingMore,
 	}.inside,
 	Remedy: Remedy{Text: "Give the clients credentials with a key (`nsc generate creds`), and forbid bearers in the account: `nsc edit account --name NAME --disallow-bearer`. From then on those who are connected as bearers are dropped. Browsers and MQTT clients, which cannot sign, need JWTs that end soon."},
 	Refs:   []string{refOperator},
@@ -141,7 +137,7 @@ var jwt033 = &Check{
 			}
 			return outcomeOf(!m.Claim.Bound)
 		},
-		what: "are bound to no address, time or kind of connection", fine: "all who are connected are bound to addresses, times or kinds of connection", more: nothingMore,
+		what: "bound to no address, time or kind of connection", fine: "all who are connected are bound to addresses, times or kinds of connection", more: nothingMore,
 	}.inside,
 	Remedy: Remedy{Text: "Name the networks that a user comes from, and the kinds of connection that he needs: `nsc edit user --account NAME --name USER --source-network 10.0.0.0/8 --conn-type STANDARD`, then give the client its new credentials. It needs none to stay connected."},
 	Refs:   []string{refOperator},
@@ -164,7 +160,7 @@ var jwt034 = &Check{
 			}
 			return outcomeOf(open)
 		},
-		what: "may publish and subscribe to everything", fine: "all who are connected are restricted", more: nothingMore,
+		what: "free to publish and subscribe to everything", fine: "all who are connected are restricted", more: nothingMore,
 	}.inside,
 	Remedy: Remedy{Text: "Allow what the client needs: `nsc edit user --account NAME --name USER --allow-pub a.> --allow-sub b.>` and give it its new credentials, or `nsc edit account --name NAME --allow-pub a.>` for all who have no permissions of their own, which holds at once for those who are connected. Better sign users by scoped keys, one for each role."},
 	Refs:   []string{refSigning},
