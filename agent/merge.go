@@ -16,6 +16,11 @@ func (l *loop) merge(swept *posture.Snapshot) *posture.Snapshot {
 		l.noteLoads(swept.Servers)
 		return swept
 	}
+	if l.base != nil && swept.Trust == l.base.Trust {
+		swept.Trust = l.snap.Trust // it has only carried them over
+	} else {
+		swept.Trust = later(swept.Trust, l.snap.Trust)
+	}
 	current := byID(l.snap)
 	for i, s := range swept.Servers {
 		cur := current[s.ID]
@@ -31,10 +36,19 @@ func (l *loop) merge(swept *posture.Snapshot) *posture.Snapshot {
 			}
 			swept.Servers[i] = later
 		}
+		keepEveryone(swept.Servers[i], cur)
 		keepVisits(swept.Servers[i], cur)
 	}
 	l.noteLoads(swept.Servers)
 	return swept
+}
+
+// keepEveryone carries over what a server told later of who is inside.
+func keepEveryone(s, cur *posture.Server) {
+	if cur.Everyone.At.After(s.Everyone.At) {
+		s.Everyone = cur.Everyone
+		s.Heard |= posture.EveryoneConnz
+	}
 }
 
 // keepVisits carries over clients that came after a server was asked for its
@@ -98,6 +112,7 @@ func (l *loop) mergeLook(look *collect.Look, touch map[string]bool) []*posture.S
 		} else {
 			keepVisits(s, next.Servers[i])
 		}
+		keepEveryone(s, next.Servers[i])
 		next.Servers[i] = s
 		if r, asked := l.reloads[s.ID]; look.Moved[s.ID] || touch[s.ID] || passing[s.ID] || asked && r.Loaded.Equal(s.ConfigLoaded) {
 			changed = append(changed, s)
@@ -182,6 +197,7 @@ func (l *loop) noteUnfound() {
 	gone := func(id string) bool { return here[id] == nil }
 	maps.DeleteFunc(l.reloads, func(id string, _ posture.Reload) bool { return gone(id) })
 	maps.DeleteFunc(l.loaded, func(id string, _ time.Time) bool { return gone(id) })
+	l.inside.forget(here)
 	maps.DeleteFunc(l.unfound, func(id string, s *sighting) bool { return !gone(id) || time.Since(s.at) > unfoundFor })
 	l.lookForUnfound()
 }

@@ -35,7 +35,12 @@ func Evaluate(snap *posture.Snapshot, policy Policy) []Result {
 		subjects += max(len(c.Doors), 1)
 	}
 	out := make([]Result, 0, subjects*len(snap.Servers))
+	in := insides(snap)
 	for _, c := range Catalogue() {
+		if c.Inside != nil {
+			out = c.judgeInside(out, snap, policy, in)
+			continue
+		}
 		out = c.judge(out, snap, policy)
 	}
 	return out
@@ -55,6 +60,8 @@ func (c *Check) judge(out []Result, snap *posture.Snapshot, policy Policy) []Res
 		return c.judgeOperators(out, snap, policy)
 	case c.Account != nil:
 		return c.judgeAccounts(out, snap, policy)
+	case c.Inside != nil:
+		return c.judgeInside(out, snap, policy, insides(snap))
 	case c.Advisory != nil:
 		return c.judgeAdvisories(out, snap, policy)
 	}
@@ -114,11 +121,7 @@ func (c *Check) cannotTell(s *posture.Server) (v Verdict, ok bool) {
 func (c *Check) judgeGroup(policy Policy, snap *posture.Snapshot, g Group, nameless int) Verdict {
 	v := c.Group(policy, snap, g)
 	if v.Outcome == Pass && len(g.Missing) > 0 {
-		names := make([]string, len(g.Missing))
-		for i, s := range g.Missing {
-			names[i] = s.Name
-		}
-		return unknown("those that answered agree; no answer from %s", strings.Join(names, ", "))
+		return unknown("those that answered agree; no answer from %s", names(g.Missing))
 	}
 	if v.Outcome == Pass && nameless > 0 && c.Needs != 0 {
 		return unknown("those that answered agree; %s not known by name may belong to them", count(nameless, "server"))

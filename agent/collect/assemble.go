@@ -17,7 +17,7 @@ func (s *sweep) assemble() *posture.Snapshot {
 	s.ended = s.c.cfg.Now()
 	snap := &posture.Snapshot{System: s.c.cfg.System, Epoch: 1, Taken: s.began, Heard: len(s.main.who)}
 	if s.prev != nil {
-		snap.Epoch = s.prev.Epoch + 1
+		snap.Epoch, snap.Trust = s.prev.Epoch+1, s.prev.Trust
 	}
 	for _, who := range s.main.who {
 		snap.Servers = append(snap.Servers, s.server(who, s.previous[who.id]))
@@ -68,7 +68,9 @@ func (s *sweep) server(who identity, prev *posture.Server) *posture.Server {
 	srv := &posture.Server{ID: who.id, Name: who.name, Cluster: who.cluster, Version: who.version, State: posture.Answering}
 	if st := body[statsz](s.main, posture.Statsz, who.id); st != nil {
 		srv.Heard |= posture.Statsz
-		srv.Start = st.Start
+		srv.Start, srv.Connections = st.Start, st.Connections
+	} else if prev != nil {
+		srv.Connections = prev.Connections
 	}
 	srv.Looked = s.ended
 	if v := body[varz](s.main, posture.Varz, who.id); v != nil {
@@ -82,6 +84,10 @@ func (s *sweep) server(who identity, prev *posture.Server) *posture.Server {
 	s.readAccounts(srv, prev)
 	srv.Hosts = s.c.hosts[srv.ID]
 	s.readSessions(srv, prev)
+	if prev != nil {
+		srv.Heard |= prev.Heard & posture.EveryoneConnz
+		srv.Everyone = prev.Everyone
+	}
 	posture.Judge(srv)
 	if prev == nil {
 		prev = s.predecessor(srv)
@@ -112,8 +118,10 @@ func (s *sweep) readTopology(srv, prev *posture.Server) {
 				srv.Heard |= in
 			}
 		}
+		srv.Peers = connected(s.topo, srv.ID)
 	case prev != nil:
 		srv.Heard |= prev.Heard & topologyInputs
+		srv.Peers = prev.Peers
 	}
 }
 
@@ -185,8 +193,8 @@ func (c *Collector) sessions(z *connz, version string, at time.Time) posture.Ses
 func session(c *connInfo, version string) posture.Session {
 	out := posture.Session{
 		CID: c.Cid, Name: printable(c.Name), Address: net.JoinHostPort(printable(c.IP), strconv.Itoa(c.Port)),
-		Lang: printable(c.Lang), Version: printable(c.Version), User: scrubUser(c.AuthorizedUser, version),
-		Account: posture.GlobalAccount, Since: c.Start, PeerCert: bool(c.TLSPeerCerts),
+		Lang: printable(c.Lang), Version: printable(c.Version), User: scrubUser(c, version),
+		Account: posture.GlobalAccount, Since: c.Start, PeerCert: c.TLSPeerCerts.shown,
 	}
 	if c.Account != "" {
 		out.Account = printable(c.Account)
@@ -204,6 +212,9 @@ func session(c *connInfo, version string) posture.Session {
 	return out
 }
 
+// maxAuthTimeout, in seconds, is more than any server gives its clients.
+const maxAuthTimeout = 3600
+
 // describe reads VARZ into the model.
 func (c *Collector) describe(srv *posture.Server, v *varz) {
 	srv.Name, srv.Version, srv.BuiltWith = printable(v.Name), printable(v.Version), printable(v.BuiltWith)
@@ -213,6 +224,7 @@ func (c *Collector) describe(srv *posture.Server, v *varz) {
 	srv.Cluster = printable(v.Cluster.Name)
 	srv.SuperCluster = v.Gateway.Name != "" && v.Gateway.Port != 0
 	srv.AuthRequired, srv.JetStream = posture.TriOf(v.AuthRequired), posture.TriOf(bool(v.JetStream.Config))
+	srv.AuthTimeout = time.Duration(min(max(v.AuthTimeout, 0), maxAuthTimeout) * float64(time.Second))
 	srv.Start, srv.ConfigLoaded = v.Start, v.ConfigLoadTime
 	srv.SystemAccount = printable(v.SystemAccount)
 	if v.ConfigDigest != "" {
@@ -327,7 +339,7 @@ func keep(srv *posture.Server, prev *posture.Server) {
 	}
 	srv.Cluster, srv.SuperCluster = prev.Cluster, prev.SuperCluster
 	srv.ConfigLoaded, srv.ConfigMark, srv.NoConfigFile = prev.ConfigLoaded, prev.ConfigMark, prev.NoConfigFile
-	srv.SystemAccount, srv.Start, srv.BuiltWith = prev.SystemAccount, prev.Start, prev.BuiltWith
+	srv.SystemAccount, srv.Start, srv.BuiltWith, srv.Operators = prev.SystemAccount, prev.Start, prev.BuiltWith, prev.Operators
 	srv.Doors = slices.Clone(prev.Doors)
 }
 
@@ -348,6 +360,7 @@ func silentServer(m member, prev *posture.Server) *posture.Server {
 	if srv.Cluster == "" {
 		srv.Cluster = m.cluster
 	}
+	srv.SuperCluster = srv.SuperCluster || m.gateways
 	posture.Judge(srv)
 	posture.Compare(srv, prev, srv.Start)
 	return srv
@@ -363,7 +376,7 @@ func (s *sweep) updateRoster(snap *posture.Snapshot) {
 	for _, srv := range snap.Servers {
 		who := s.identity(srv)
 		for _, in := range []posture.Input{posture.Routez, posture.Gatewayz, posture.Leafz} {
-			for _, p := range peers(s.topo.got[in][srv.ID], who, srv.Cluster, srv.SystemAccount) {
+			for _, p := range peers(s.topo.got[in][srv.ID], who, srv.Cluster, srv.SystemAccount, srv.SuperCluster) {
 				s.c.roster.named(p, s.began)
 			}
 		}

@@ -1,6 +1,7 @@
 package collect
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/natsentry/natsentry/agent/posture"
@@ -9,7 +10,7 @@ import (
 // endpoint is one typed request.
 type endpoint struct {
 	input    posture.Input
-	name     string // as nats-server calls it; a token of the reply subject
+	name     string // as nats-server calls it, unless it has several uses; a token of the reply subject
 	ping     string // asks all servers at once
 	direct   string // asks one server; %s is its id. "" where the server has none
 	payload  string
@@ -17,19 +18,21 @@ type endpoint struct {
 	decode   func(data []byte, encoding string) (identity, any, error)
 }
 
-// Requests lists every subject the collector publishes to, with * for a
-// server's id. A least-privilege user needs no other.
+// Requests lists every subject the collector publishes to, with * for the id of
+// a server or of an account. A least-privilege user needs no other.
 func Requests() []string {
 	var out []string
 	for i := range endpoints {
 		e := &endpoints[i]
+		subject := e.ping
 		if e.direct != "" {
-			out = append(out, strings.ReplaceAll(e.direct, "%s", "*")) // covers the ping as well
-		} else {
-			out = append(out, e.ping)
+			subject = strings.ReplaceAll(e.direct, "%s", "*") // covers the ping as well
+		}
+		if !slices.Contains(out, subject) {
+			out = append(out, subject)
 		}
 	}
-	return out
+	return append(out, strings.ReplaceAll(lookupRequest, "%s", "*"), listRequest)
 }
 
 var endpoints = []endpoint{
@@ -46,7 +49,8 @@ var endpoints = []endpoint{
 		payload: `{"accounts":["` + posture.GlobalAccount + `"],"include_unused":true}`,
 		decode:  decoder[accountStatz],
 	},
-	connzEndpoint(),
+	connzEndpoint(posture.Connz, "CONNZ"),
+	connzEndpoint(posture.EveryoneConnz, "EVERYONE"),
 }
 
 func serverEndpoint[T any](input posture.Input, name string) endpoint {
@@ -57,9 +61,11 @@ func serverEndpoint[T any](input posture.Input, name string) endpoint {
 	}
 }
 
-func connzEndpoint() endpoint {
-	e := serverEndpoint[connz](posture.Connz, "CONNZ")
-	e.compress = true
+// connzEndpoint takes the answers of each use of CONNZ apart from the others: a
+// large one must not hold up the small ones.
+func connzEndpoint(input posture.Input, name string) endpoint {
+	e := serverEndpoint[connz](input, "CONNZ")
+	e.name, e.compress = name, true
 	return e
 }
 

@@ -21,7 +21,7 @@ func TestScrubUser(t *testing.T) {
 		{"eyJ0eXAiOiJKV1QiLCJhbGciOiJlZDI1NTE5LW5rZXkifQ.eyJqdGkiOiJ", "2.15.2", redacted},
 		{"al\x1b[31mice\n", "2.15.2", "al[31mice"},
 	} {
-		if got := scrubUser(c.user, c.version); got != c.want {
+		if got := scrubUser(&connInfo{AuthorizedUser: c.user}, c.version); got != c.want {
 			t.Errorf("scrubUser(%q, %s) = %q, want %q", c.user, c.version, got, c.want)
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"reflect"
 	"time"
+
+	"github.com/natsentry/natsentry/agent/posture"
 )
 
 // The types below hold of each answer what natsentry uses, under the names of
@@ -32,6 +34,7 @@ type apiError struct {
 
 type statsz struct {
 	Start         time.Time     `json:"start"`
+	Connections   int           `json:"connections"`
 	ActiveServers int           `json:"active_servers"`
 	Routes        []routeStat   `json:"routes"`
 	Gateways      []gatewayStat `json:"gateways"`
@@ -54,6 +57,7 @@ type varz struct {
 	Host            string          `json:"host"`
 	Port            int             `json:"port"`
 	AuthRequired    bool            `json:"auth_required"`
+	AuthTimeout     float64         `json:"auth_timeout"`
 	TLSRequired     bool            `json:"tls_required"`
 	TLSVerify       bool            `json:"tls_verify"`
 	TLSCertNotAfter time.Time       `json:"tls_cert_not_after"`
@@ -178,7 +182,9 @@ type leafz struct {
 }
 
 type leafInfo struct {
+	ID      uint64 `json:"id"`
 	Name    string `json:"name"`
+	IsSpoke bool   `json:"is_spoke"`
 	Account string `json:"account"`
 	IP      string `json:"ip"`
 }
@@ -193,11 +199,20 @@ type accountStat struct {
 	LeafNodes int    `json:"leafnodes"`
 }
 
+// accountz is a list of accounts, or the detail of one that was asked for.
 type accountz struct {
-	Accounts []string `json:"accounts"`
+	Accounts []string       `json:"accounts"`
+	Account  *accountDetail `json:"account_detail"`
+}
+
+type accountDetail struct {
+	Name    string   `json:"account_name"`
+	Expired bool     `json:"expired"`
+	JWT     rawClaim `json:"jwt"`
 }
 
 type connz struct {
+	Now   time.Time  `json:"now"`
 	Total int        `json:"total"`
 	Conns []connInfo `json:"connections"`
 }
@@ -209,12 +224,54 @@ type connInfo struct {
 	IP             string    `json:"ip"`
 	Port           int       `json:"port"`
 	Start          time.Time `json:"start"`
+	InMsgs         int64     `json:"in_msgs"`
+	Subs           uint32    `json:"subscriptions"`
 	Name           string    `json:"name"`
 	Lang           string    `json:"lang"`
 	Version        string    `json:"version"`
 	AuthorizedUser string    `json:"authorized_user"`
 	Account        string    `json:"account"`
-	TLSPeerCerts   presence  `json:"tls_peer_certs"`
+	TLSVersion     string    `json:"tls_version"`
+	TLSPeerCerts   peerCerts `json:"tls_peer_certs"`
+	IssuerKey      presence  `json:"issuer_key"`
+	JWT            userJWT   `json:"jwt"`
+}
+
+// peerCerts holds of the certificates that a client showed whether there was
+// one, and whose.
+type peerCerts struct {
+	shown   bool
+	subject string
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (p *peerCerts) UnmarshalJSON(b []byte) error {
+	var certs []struct {
+		Subject string `json:"subject"`
+	}
+	if err := json.Unmarshal(b, &certs); err != nil {
+		return err
+	}
+	*p = peerCerts{}
+	if len(certs) > 0 {
+		*p = peerCerts{shown: true, subject: certs[0].Subject}
+	}
+	return nil
+}
+
+// userJWT holds of a user's JWT what it allows. The JWT itself is not kept.
+type userJWT struct{ claim *posture.UserClaim }
+
+// UnmarshalJSON implements json.Unmarshaler. What is no JWT is left out: a
+// client may have sent anything.
+func (u *userJWT) UnmarshalJSON(b []byte) error {
+	u.claim = nil
+	var token string
+	if err := json.Unmarshal(b, &token); err != nil {
+		return err
+	}
+	u.claim = userClaim(token)
+	return nil
 }
 
 // event is what the events of clients have in common.
@@ -254,4 +311,8 @@ func (p *presence) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-var _ json.Unmarshaler = (*presence)(nil)
+var (
+	_ json.Unmarshaler = (*presence)(nil)
+	_ json.Unmarshaler = (*peerCerts)(nil)
+	_ json.Unmarshaler = (*userJWT)(nil)
+)

@@ -21,6 +21,7 @@ const (
 	Connz
 	AccountStatz
 	Accountz
+	EveryoneConnz // the sessions of all accounts
 )
 
 // Has tells whether all of the wanted answers are in the set.
@@ -29,7 +30,7 @@ func (i Input) Has(want Input) bool { return i&want == want }
 // InputNames lists the endpoints in the set by the server's own names.
 func (i Input) InputNames() []string {
 	var names []string
-	for n, s := range []string{"STATSZ", "VARZ", "ROUTEZ", "GATEWAYZ", "LEAFZ", "CONNZ", "ACCOUNT STATZ", "ACCOUNTZ"} {
+	for n, s := range []string{"STATSZ", "VARZ", "ROUTEZ", "GATEWAYZ", "LEAFZ", "CONNZ", "ACCOUNT STATZ", "ACCOUNTZ", "CONNZ of all accounts"} {
 		if i&(1<<n) != 0 {
 			names = append(names, s)
 		}
@@ -57,17 +58,20 @@ type Server struct {
 	JetStream     Tri
 	AuthRequired  Tri
 	AuthMode      AuthMode
-	NoConfigFile  Tri // it was started without a configuration file
+	AuthTimeout   time.Duration // a client has so long to prove himself
+	NoConfigFile  Tri           // it was started without a configuration file
 	Start         time.Time
 	ConfigLoaded  time.Time
 	ConfigMark    uint64 // changes when the configuration's digest does; it is not the digest
 	SystemAccount string
 	Operators     []Operator
 	Accounts      []string // the accounts it has loaded; nil when not asked
+	Connections   int      // clients that are connected, as it last counted them
 
 	Doors    []Door
 	Touches  []Touch  // of the configuration in force, the latest of each door and path
 	Hosts    []string // addresses under which the fleet knows this server, for listeners bound to all
+	Peers    []Peer   // by the latest answers to ROUTEZ, GATEWAYZ and LEAFZ; the list is never changed
 	Sessions Sessions // in the global account
 	Everyone Sessions // in all accounts, by a slower pace; At is zero until they were asked for. The list is never changed
 	Change   *Change  // the last configuration change that was seen
@@ -208,6 +212,9 @@ var (
 	ShowsCertExpiry = Since{"2.11.12", "2.12.4", "2.14.0"}
 	// RedactsTokens: CONNZ authorized_user is [REDACTED] for token clients.
 	RedactsTokens = Since{"2.10.28"}
+	// GuardsLeafnodes is no sight but a deed: a leafnode port without an
+	// authorization of its own demands what the client port does.
+	GuardsLeafnodes = Since{"2.12.0"}
 )
 
 // Snapshot is the immutable result of one sweep.

@@ -24,7 +24,7 @@ const (
 	LoginNone          // not at all
 	LoginName          // a name that is merely claimed: the server asks nobody
 	LoginToken
-	LoginPassword
+	LoginPassword // or what looks like one: see Identify
 	LoginNKey
 	LoginJWT
 	LoginBearer      // a JWT without a signature, or a sentinel
@@ -47,7 +47,7 @@ func (l *Login) UnmarshalText(text []byte) error { return parse(loginNames[:], l
 // Session is a connection that a server listed.
 type Session struct {
 	CID        uint64
-	Door       DoorKind // the listener it came in through; NoDoor for a kind we do not judge
+	Door       DoorKind // the listener it came in through; NoDoor for a kind we do not judge. In Everyone a leafnode may be one that this server asked for
 	Name       string   // as the client calls itself
 	Address    string   // ip:port as the server saw it
 	Lang       string
@@ -63,13 +63,20 @@ type Session struct {
 	Login     Login      // how it came in, as far as the server tells
 	Encrypted Tri        // whether its connection has TLS
 	Claim     *UserClaim // of JWT users, where the server shows it
+	Ours      bool       // it is the connection over which the server was asked, or a touch
 }
 
 // Sessions is what is known of who is inside a server.
 type Sessions struct {
 	At    time.Time // when the server was asked; zero when it was not
-	Total int       // sessions in the global account, as the server counts them
+	Total int       // sessions, as the server counts them
 	List  []Session // of those, the ones that were looked at
+}
+
+// Touch tells whether a session is a touch of ours, by its name, which anybody
+// may take, and its age: who takes the name to hide does so for a minute.
+func (c *Session) Touch(at time.Time) bool {
+	return c.Name == ProbeName && at.Sub(c.Since) < touchLife
 }
 
 // Anonymous lists the sessions of one door that came in without proving
@@ -99,8 +106,7 @@ func IsHiddenUser(user, account string) bool {
 func classify(s *Server, c *Session) {
 	c.Anonymous, c.HiddenUser, c.Why = false, false, ""
 	switch door := s.Door(c.Door); {
-	case c.Name == ProbeName && s.Sessions.At.Sub(c.Since) < touchLife:
-		// Our own touch. Who takes its name to hide does so for a minute.
+	case c.Touch(s.Sessions.At):
 	case c.Door == NoDoor || door == nil:
 		// A leafnode may be one that this server itself asked for, and other
 		// kinds are no clients: their credentials do not show here.

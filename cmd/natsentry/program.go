@@ -129,6 +129,7 @@ line, and so are its contexts.`,
 		Example: `  natsentry demo                          # a fleet with every kind of open door
   natsentry audit --context prod-sys      # one look, a report and an exit code
   natsentry run --context prod-sys        # keep watch and answer requests
+  natsentry sessions --lockout nats.conf  # whom a configuration would lock out
   natsentry checks DOOR_001               # what a finding means`,
 		Args:              cobra.ArbitraryArgs,
 		RunE:              help,
@@ -145,7 +146,7 @@ line, and so are its contexts.`,
 	).Replace(root.UsageTemplate()))
 	p.connection.register(root, p)
 	root.AddCommand(
-		p.auditCommand(), p.probeCommand(), p.runCommand(), p.watchCommand(), p.historyCommand(), p.demoCommand(),
+		p.auditCommand(), p.probeCommand(), p.sessionsCommand(), p.runCommand(), p.watchCommand(), p.historyCommand(), p.demoCommand(),
 		p.checksCommand(), p.advisoriesCommand(), p.permissionsCommand(), p.setupCommand(), p.versionCommand(), p.completionCommand(),
 	)
 	for _, cmd := range root.Commands() {

@@ -1,0 +1,534 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/spf13/cobra"
+
+	"github.com/natsentry/natsentry/agent"
+	"github.com/natsentry/natsentry/agent/collect"
+	"github.com/natsentry/natsentry/agent/conffile"
+	"github.com/natsentry/natsentry/agent/finding"
+	"github.com/natsentry/natsentry/agent/inside"
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+// The type fields of what `natsentry sessions --format json` prints.
+const (
+	insideType  = "natsentry.v1.inside"
+	lockoutType = "natsentry.v1.lockout"
+)
+
+// insiders is who is inside a fleet.
+type insiders struct {
+	Type     string           `json:"type"`
+	System   string           `json:"system"`
+	Taken    time.Time        `json:"taken"`
+	Took     string           `json:"took"`
+	Coverage finding.Coverage `json:"coverage"`
+	Sessions int              `json:"sessions"` // in all groups that there are
+	Weak     int              `json:"weak"`     // of them, those that proved nothing, or with what anybody could have read
+	Unlisted int              `json:"unlisted"` // sessions that the servers count and did not list
+	Groups   []inside.Group   `json:"groups"`
+}
+
+// lockedOut is who would be locked out of it.
+type lockedOut struct {
+	Type      string           `json:"type"`
+	System    string           `json:"system"`
+	Taken     time.Time        `json:"taken"`
+	Took      string           `json:"took"`
+	Coverage  finding.Coverage `json:"coverage"`
+	Unlisted  int              `json:"unlisted"`
+	Candidate string           `json:"candidate"`
+	*inside.Outlook
+}
+
+// sessionsFlags are the flags of `natsentry sessions`.
+type sessionsFlags struct {
+	system, server, cluster, lockout string
+	wait                             time.Duration
+	all                              bool
+}
+
+func (p *program) sessionsCommand() *cobra.Command {
+	var f sessionsFlags
+	cmd := &cobra.Command{
+		Use:   "sessions",
+		Short: "Tell who is inside without proof, and whom a configuration would lock out",
+		Long: `Asks every server of the fleet once, over the system account, who is connected,
+and lists in groups those who came in without proving anything, or with what
+anybody on the way could have read: no credentials, a name that nobody checked, a
+token, a bearer JWT, a password without TLS. No door is touched.
+
+--lockout tells what would become of everybody: kept, rejected, or unknown where
+the server does not show what that depends on, such as passwords. TARGET is the
+file of a configuration that is not in force yet, or token, users, nkey or jwt for
+the plan to have one. The file is read as nats-server reads it; nothing is started
+and no certificate or operator file is needed. In which order to change the
+servers, and how those who bring nothing can live on meanwhile, is told too.
+
+The exit codes:
+
+  0  nobody is inside without proof; with --lockout: everybody is kept
+  1  somebody is; with --lockout: somebody is rejected
+  2  nobody is, or nobody is rejected, as far as can be seen: answers are missing,
+     or with --lockout it is unknown what becomes of somebody
+  3  wrong usage, or no connection`,
+		Example: `  natsentry sessions --context prod-sys
+  natsentry sessions --all --cluster east
+  natsentry sessions --lockout users
+  natsentry sessions --lockout ./nats.conf --server-name n1
+  natsentry sessions --lockout ./nats.conf --format json | jq '.predictions[] | select(.verdict == "rejected")'`,
+		Args: cobra.NoArgs,
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.lockout, "lockout", "", "what would become of everybody under `TARGET`: a configuration file, or token, users, nkey or jwt")
+	flags.BoolVar(&f.all, "all", false, "those who have proven who they are as well")
+	flags.StringVar(&f.server, "server-name", "", "only on the server with this `name` or id")
+	flags.StringVar(&f.cluster, "cluster", "", "only in the cluster with this `name`")
+	format := chooseFlag(cmd, "format", "how to print", "text", "json", "markdown")
+	flags.StringVar(&f.system, "system", "", "`name` of the fleet in reports (default: the context's name, else \"nats\")")
+	flags.DurationVar(&f.wait, "wait", 2*time.Second, "how long a sweep waits for silent servers")
+	for _, name := range []string{"server-name", "cluster"} {
+		complete(cmd, name, func() []string { return nil })
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if f.wait <= 0 {
+			return &usageError{cmd.CommandPath(), errors.New("--wait must be positive")}
+		}
+		if f.all && f.lockout != "" {
+			return &usageError{cmd.CommandPath(), errors.New("--lockout speaks of everybody: leave --all out")}
+		}
+		candidate, err := f.candidate()
+		if err != nil {
+			return &usageError{cmd.CommandPath(), err}
+		}
+		snap, servers, err := p.askWhoIsInside(cmd, &f)
+		if err != nil {
+			return err
+		}
+		if candidate != nil {
+			return p.tellLockout(snap, servers, candidate, format.value)
+		}
+		return p.tellInside(snap, servers, &f, format.value)
+	}
+	return cmd
+}
+
+// candidate reads what --lockout names; nil when it names nothing.
+func (f *sessionsFlags) candidate() (*inside.Candidate, error) {
+	if f.lockout == "" {
+		return nil, nil
+	}
+	if c, ok := inside.Plan(f.lockout); ok {
+		return c, nil
+	}
+	if _, err := os.Stat(f.lockout); err != nil {
+		return nil, fmt.Errorf("--lockout: %q is no file, and none of %s", clean(f.lockout), strings.Join(inside.Plans(), ", "))
+	}
+	c, err := conffile.Candidate(f.lockout)
+	if err != nil {
+		return nil, fmt.Errorf("--lockout: %w", err)
+	}
+	return c, nil
+}
+
+// askWhoIsInside sweeps once, and touches nothing.
+func (p *program) askWhoIsInside(cmd *cobra.Command, f *sessionsFlags) (*posture.Snapshot, []*posture.Server, error) {
+	ctx := cmd.Context()
+	t, err := p.loadTarget(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	var refused refusals
+	nc, err := p.connect(ctx, t, refused.add)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer nc.Close()
+	cfg := agent.Config{System: cmp.Or(f.system, t.name, "nats"), Probe: agent.Probe{Off: true}, Collect: collect.Config{Timeout: f.wait}}
+	a, err := agent.New(nc, cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer a.Close()
+	done := p.progress("asking the servers of " + cfg.System)
+	state, err := a.Sweep(ctx, true)
+	done()
+	refused.tell(p)
+	if err != nil {
+		return nil, nil, t.sweepFailed(nc, err)
+	}
+	servers := slices.DeleteFunc(slices.Clone(state.Snapshot.Servers), func(s *posture.Server) bool {
+		return f.server != "" && s.Name != f.server && s.ID != f.server || f.cluster != "" && s.Cluster != f.cluster
+	})
+	if len(servers) == 0 {
+		return nil, nil, errors.New("no server of that name, id or cluster was heard")
+	}
+	return state.Snapshot, servers, nil
+}
+
+// unlisted counts the sessions that servers have and did not list.
+func unlisted(servers []*posture.Server) (n int) {
+	for _, s := range servers {
+		all := &s.Everyone
+		if all.At.IsZero() {
+			all = &s.Sessions
+		}
+		n += max(0, all.Total-len(all.List))
+	}
+	return n
+}
+
+func (p *program) tellInside(snap *posture.Snapshot, servers []*posture.Server, f *sessionsFlags, format string) error {
+	groups := inside.Groups(servers)
+	weak := inside.Weak(groups)
+	report := finding.NewReport(snap, nil)
+	r := &insiders{
+		Type: insideType, System: snap.System, Taken: report.Taken, Took: report.Took, Coverage: report.Coverage,
+		Sessions: inside.Sessions(groups), Weak: inside.Sessions(weak), Unlisted: unlisted(servers), Groups: weak,
+	}
+	if f.all {
+		r.Groups = groups
+	}
+	err := p.print(func(w *bufio.Writer) error {
+		switch format {
+		case "json":
+			return writeJSON(w, r, "  ")
+		case "markdown":
+			markdownRenderer{}.inside(w, r, f.all)
+		default:
+			textRenderer{style: style{p.colourful(p.stdout)}}.inside(w, r, f.all)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if r.Weak > 0 {
+		return &verdict{code: exitFindings}
+	}
+	return undecidedInside(&r.Coverage, r.Unlisted, 0)
+}
+
+func (p *program) tellLockout(snap *posture.Snapshot, servers []*posture.Server, c *inside.Candidate, format string) error {
+	report := finding.NewReport(snap, nil)
+	r := &lockedOut{
+		Type: lockoutType, System: snap.System, Taken: report.Taken, Took: report.Took, Coverage: report.Coverage,
+		Unlisted: unlisted(servers), Candidate: c.Name, Outlook: c.Outlook(servers, snap.Servers),
+	}
+	err := p.print(func(w *bufio.Writer) error {
+		switch format {
+		case "json":
+			return writeJSON(w, r, "  ")
+		case "markdown":
+			markdownRenderer{}.lockout(w, r)
+		default:
+			textRenderer{style: style{p.colourful(p.stdout)}}.lockout(w, r)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if r.Rejected > 0 {
+		return &verdict{code: exitFindings}
+	}
+	return undecidedInside(&r.Coverage, r.Unlisted, r.Unknown)
+}
+
+// undecidedInside is the verdict where nothing bad was seen.
+func undecidedInside(c *finding.Coverage, unlisted, unknown int) error {
+	var reasons []string
+	if n := len(c.Gaps); n > 0 {
+		reasons = append(reasons, plural(n, "answer is missing", "answers are missing"))
+	} else if n := c.Expected - c.Heard; n > 0 {
+		reasons = append(reasons, plural(n, "server was not heard", "servers were not heard"))
+	}
+	if unlisted > 0 {
+		reasons = append(reasons, plural(unlisted, "session was not listed", "sessions were not listed"))
+	}
+	if unknown > 0 {
+		reasons = append(reasons, "it is unknown what becomes of "+plural(unknown, "connection", "connections"))
+	}
+	if len(reasons) == 0 {
+		return nil
+	}
+	return &verdict{exitUndecided, "not decided: " + strings.Join(reasons, "; ")}
+}
+
+// groupRow is a group as both renderers show it.
+func groupRow(g *inside.Group) []string {
+	server := short(g.Server)
+	if g.Cluster != "" {
+		server = short(g.Cluster) + "/" + server
+	}
+	since := "-"
+	if !g.Since.IsZero() {
+		since = g.Since.UTC().Format(lineTime)
+	}
+	library := strings.TrimSpace(g.Lang + " " + g.Version)
+	return []string{
+		server, g.Door.String(), short(g.Name), orDash(g.IP), orDash(library), shows(g), fmt.Sprint(g.Count), since, orDash(strings.Join(g.Accounts, ", ")),
+	}
+}
+
+var groupHead = []string{"SERVER", "DOOR", "CLIENT", "ADDRESS", "LIBRARY", "SHOWS", "COUNT", "SINCE", "ACCOUNTS"}
+
+// shows is what a group has shown of itself.
+func shows(g *inside.Group) string {
+	user := short(g.User)
+	switch g.Login {
+	case posture.LoginNone:
+		return "nothing"
+	case posture.LoginName:
+		return "claims to be " + user
+	case posture.LoginToken:
+		return "token"
+	case posture.LoginPassword:
+		if g.Weak {
+			return user + ", password in plaintext"
+		}
+		return user + ", password"
+	case posture.LoginBearer:
+		return user + ", bearer JWT"
+	case posture.LoginNKey:
+		if g.Weak {
+			return "claims the nkey " + user
+		}
+		return "nkey " + user
+	case posture.LoginJWT, posture.LoginCertificate:
+		return user + ", " + g.Login.String()
+	case posture.LoginUnknown:
+	}
+	if g.User != "" {
+		return user + ", in an unknown way"
+	}
+	return "unknown"
+}
+
+// shownGroups bounds one table of groups; JSON has them all.
+const shownGroups = 50
+
+func moreGroups(groups []*inside.Group) string {
+	if n := len(groups) - shownGroups; n > 0 {
+		return "and " + plural(n, "group", "groups") + " more (--format json shows them)"
+	}
+	return ""
+}
+
+func groupTable(groups []*inside.Group, indent string) string {
+	tw := table.NewWriter()
+	tw.SetStyle(tableStyle())
+	tw.SuppressTrailingSpaces()
+	row := func(cells []string) {
+		r := make(table.Row, len(cells))
+		for i, c := range cells {
+			r[i] = c
+		}
+		tw.AppendRow(r)
+	}
+	row(groupHead)
+	for _, g := range groups[:min(len(groups), shownGroups)] {
+		row(groupRow(g))
+	}
+	text := tw.Render()
+	if more := moreGroups(groups); more != "" {
+		text += "\n" + more
+	}
+	return indent + strings.ReplaceAll(text, "\n", "\n"+indent)
+}
+
+func pointers[T any](list []T) []*T {
+	out := make([]*T, len(list))
+	for i := range list {
+		out[i] = &list[i]
+	}
+	return out
+}
+
+// whoHead tells what an answer is of.
+func whoHead(system string, taken time.Time, c *finding.Coverage) string {
+	return fmt.Sprintf("system %s at %s: %d of %s heard", clean(system), taken.UTC().Format("2006-01-02 15:04:05 UTC"), c.Heard, plural(c.Expected, "server", "servers"))
+}
+
+func (r *insiders) sum(all bool) string {
+	text := plural(r.Weak, "session", "sessions") + " came in without proving anything, or with what anybody on the way could have read"
+	if rest := r.Sessions - r.Weak; rest > 0 && !all {
+		text += fmt.Sprintf("; %s shown (--all shows them)", plural(rest, "other is not", "others are not"))
+	}
+	if r.Unlisted > 0 {
+		text += "; " + plural(r.Unlisted, "session was not listed by its server", "sessions were not listed by their servers")
+	}
+	return text + "."
+}
+
+func (t textRenderer) inside(w *bufio.Writer, r *insiders, all bool) {
+	fmt.Fprintf(w, "%s\n\n", t.in(bold, whoHead(r.System, r.Taken, &r.Coverage)))
+	if len(r.Groups) > 0 {
+		fmt.Fprintf(w, "%s\n\n", groupTable(pointers(r.Groups), ""))
+	}
+	t.paragraph(w, "", r.sum(all))
+	t.gaps(w, &finding.Report{Coverage: r.Coverage})
+}
+
+func (m markdownRenderer) inside(w *bufio.Writer, r *insiders, all bool) {
+	fmt.Fprintf(w, "# natsentry: who is inside %s\n\n%s.\n\n", escape(r.System), upper(escape(whoHead(r.System, r.Taken, &r.Coverage))))
+	m.groups(w, pointers(r.Groups))
+	fmt.Fprintf(w, "%s\n", escape(r.sum(all)))
+	m.gaps(w, &finding.Report{Coverage: r.Coverage})
+}
+
+func (m markdownRenderer) groups(w *bufio.Writer, groups []*inside.Group) {
+	if len(groups) == 0 {
+		return
+	}
+	for _, h := range groupHead {
+		fmt.Fprintf(w, "| %s ", upper(strings.ToLower(h)))
+	}
+	fmt.Fprintf(w, "|\n%s|\n", strings.Repeat("|---", len(groupHead)))
+	for _, g := range groups[:min(len(groups), shownGroups)] {
+		for _, c := range groupRow(g) {
+			fmt.Fprintf(w, "| %s ", escape(c))
+		}
+		fmt.Fprint(w, "|\n")
+	}
+	fmt.Fprintln(w)
+	if more := moreGroups(groups); more != "" {
+		fmt.Fprintf(w, "%s\n\n", escape(upper(more)))
+	}
+}
+
+// fate is the groups that fare alike, for one reason.
+type fate struct {
+	verdict inside.Verdict
+	why     string
+	lingers bool
+	count   int
+	groups  []*inside.Group
+}
+
+// fates puts predictions together: the rejected first, those of which nothing is
+// known next, and in each the largest.
+func fates(predictions []inside.Prediction) []*fate {
+	type key struct {
+		verdict inside.Verdict
+		why     string
+		lingers bool
+	}
+	index := map[key]*fate{}
+	var out []*fate
+	for i := range predictions {
+		p := &predictions[i]
+		k := key{p.Verdict, p.Why, p.Lingers}
+		f := index[k]
+		if f == nil {
+			f = &fate{verdict: p.Verdict, why: p.Why, lingers: p.Lingers}
+			index[k] = f
+			out = append(out, f)
+		}
+		f.count += p.Count
+		f.groups = append(f.groups, &p.Group)
+	}
+	rank := map[inside.Verdict]int{inside.Rejected: 0, inside.Unknown: 1, inside.Kept: 2}
+	slices.SortStableFunc(out, func(a, b *fate) int {
+		return cmp.Or(cmp.Compare(rank[a.verdict], rank[b.verdict]), cmp.Compare(b.count, a.count), strings.Compare(a.why, b.why))
+	})
+	return out
+}
+
+func (f *fate) reason() string {
+	text := upper(clean(f.why)) + "."
+	if f.lingers {
+		text += " A reload may leave it connected until it comes back by itself."
+	}
+	return text
+}
+
+func (r *lockedOut) sum() string {
+	text := fmt.Sprintf("Under %s, of %s: %d kept, %d rejected, %d unknown", clean(r.Candidate),
+		plural(r.Kept+r.Rejected+r.Unknown, "connection", "connections"), r.Kept, r.Rejected, r.Unknown)
+	if r.Unlisted > 0 {
+		text += "; " + plural(r.Unlisted, "session more was not listed by its server", "sessions more were not listed by their servers")
+	}
+	return text + "."
+}
+
+func stepText(s *inside.Step) string {
+	name := short(s.Server)
+	if s.Cluster != "" {
+		name = short(s.Cluster) + "/" + name
+	}
+	text := fmt.Sprintf("%s: %d rejected, %d unknown, %d kept", name, s.Rejected, s.Unknown, s.Kept)
+	if s.Leafs > 0 {
+		text += ", dialled by " + plural(s.Leafs, "leafnode", "leafnodes")
+	}
+	if len(s.Restart) == 0 {
+		return text + "; a reload does, as far as can be seen"
+	}
+	return text + "; it takes a restart: " + clean(strings.Join(s.Restart, "; "))
+}
+
+func (t textRenderer) lockout(w *bufio.Writer, r *lockedOut) {
+	colours := map[inside.Verdict]string{inside.Rejected: red, inside.Unknown: yellow, inside.Kept: green}
+	fmt.Fprintf(w, "%s\n", t.in(bold, whoHead(r.System, r.Taken, &r.Coverage)))
+	t.paragraph(w, "", r.sum())
+	for _, f := range fates(r.Predictions) {
+		fmt.Fprintf(w, "\n%s  %s\n", t.in(colours[f.verdict], strings.ToUpper(f.verdict.String())), t.in(bold, plural(f.count, "connection", "connections")))
+		t.paragraph(w, "  ", f.reason())
+		fmt.Fprintf(w, "%s\n", groupTable(f.groups, "  "))
+	}
+	if len(r.Order) > 0 && r.Rejected+r.Unknown > 0 {
+		fmt.Fprintf(w, "\n%s\n", t.in(bold, "In which order to change the servers"))
+		for i := range r.Order {
+			t.item(w, "  ", fmt.Sprintf("%d. %s", i+1, stepText(&r.Order[i])))
+		}
+	}
+	if len(r.Advice) > 0 {
+		fmt.Fprintf(w, "\n%s\n", t.in(bold, "What to know before"))
+	}
+	for _, a := range r.Advice {
+		t.item(w, "  ", "- "+clean(a))
+	}
+	if r.Bridge != nil {
+		fmt.Fprintf(w, "\n%s\n", t.in(bold, "A bridge for those who bring nothing"))
+		for line := range strings.SplitSeq(cleanLines(r.Bridge.Config), "\n") {
+			fmt.Fprintf(w, "      %s\n", t.in(blue, line))
+		}
+		t.paragraph(w, "  ", clean(r.Bridge.Trap))
+	}
+	t.gaps(w, &finding.Report{Coverage: r.Coverage})
+}
+
+func (m markdownRenderer) lockout(w *bufio.Writer, r *lockedOut) {
+	fmt.Fprintf(w, "# natsentry: who would be locked out of %s\n\n%s.\n\n%s\n", escape(r.System), upper(escape(whoHead(r.System, r.Taken, &r.Coverage))), escape(r.sum()))
+	for _, f := range fates(r.Predictions) {
+		fmt.Fprintf(w, "\n## %s: %s\n\n%s\n\n", upper(f.verdict.String()), plural(f.count, "connection", "connections"), escape(f.reason()))
+		m.groups(w, f.groups)
+	}
+	if len(r.Order) > 0 && r.Rejected+r.Unknown > 0 {
+		fmt.Fprint(w, "\n## Order\n\n")
+		for i := range r.Order {
+			fmt.Fprintf(w, "%d. %s\n", i+1, escape(stepText(&r.Order[i])))
+		}
+	}
+	if len(r.Advice) > 0 {
+		fmt.Fprintln(w)
+	}
+	for _, a := range r.Advice {
+		fmt.Fprintf(w, "- %s\n", escape(a))
+	}
+	if r.Bridge != nil {
+		fmt.Fprintf(w, "\n## Bridge\n\n%s\n\n%s\n", fenced(r.Bridge.Config), escape(r.Bridge.Trap))
+	}
+	m.gaps(w, &finding.Report{Coverage: r.Coverage})
+}
