@@ -78,13 +78,27 @@ func runAgent(url string) error {
 		Collect: collect.Config{Timeout: 500 * time.Millisecond},
 		// Damping would hide what this is about.
 		Rules: finding.Rules{Apart: 50 * time.Millisecond, FlapCount: math.MaxInt},
-	}, agent.WithSink(svc), agent.WithTurns(svc.Turns()), agent.WithClock(h.now), agent.WithLogger(log))
+	}, agent.WithSink(witness{svc}), agent.WithTurns(svc.Turns()), agent.WithClock(h.now), agent.WithLogger(log))
 	if err != nil {
 		return err
 	}
 	svc.Attach(a)
 	defer func() { _ = svc.Stop() }() // the process ends
 	return a.Run(ctx)
+}
+
+// witness notes when transitions were judged, by the clock that never jumps. A
+// store that is out of reach takes them later.
+type witness struct{ agent.Sink }
+
+// judgedMark begins its lines in the log.
+const judgedMark = "judged-transition "
+
+func (w witness) Judged(ctx context.Context, state *agent.State, transitions []finding.Entry) {
+	for _, e := range transitions {
+		fmt.Fprintln(os.Stderr, judgedMark+e.Finding.ID, time.Now().UnixNano()) //nolint:forbidigo // this process is the agent
+	}
+	w.Sink.Judged(ctx, state, transitions)
 }
 
 // hooks are what the test does to an agent from inside.
@@ -199,6 +213,25 @@ func (c *child) supervise(ready chan<- error) {
 			return
 		}
 	}
+}
+
+// judged reads from the log when transitions were judged.
+func (c *child) judged(tell func(id string, at time.Time)) error {
+	f, err := os.Open(c.log.Name())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var id string
+		var at int64
+		if n, err := fmt.Sscanf(lines.Text(), judgedMark+"%s %d", &id, &at); err == nil && n == 2 {
+			tell(id, time.Unix(0, at))
+		}
+	}
+	return lines.Err()
 }
 
 // say gives the agent an order. One that has just died does not hear it.

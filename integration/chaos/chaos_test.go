@@ -397,9 +397,37 @@ func (r *rig) read() ([]kept, error) {
 	return out, nil
 }
 
-// replay goes through the stream and holds it against the truth.
+// span is when a transition was judged: by the first and by the last agent that
+// came to it.
+type span struct{ first, last time.Time }
+
+func (r *rig) judged() map[string]span {
+	r.t.Helper()
+	out := map[string]span{}
+	for _, a := range r.agents {
+		err := a.judged(func(id string, at time.Time) {
+			s, ok := out[id]
+			if !ok || at.Before(s.first) {
+				s.first = at
+			}
+			if at.After(s.last) {
+				s.last = at
+			}
+			out[id] = s
+		})
+		if err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	return out
+}
+
+// replay goes through the stream and holds it against the truth: what a
+// transition says was so between the moment at which the one before was judged,
+// and the one at which it was itself.
 func (r *rig) replay(transitions []kept) {
 	r.t.Helper()
+	judged := r.judged()
 	ids := map[string]uint64{}
 	stands := map[string]bool{}
 	before := map[string]time.Time{}
@@ -409,22 +437,26 @@ func (r *rig) replay(transitions []kept) {
 		}
 		ids[k.ID] = k.seq
 		server := k.Scope.Server
+		when, ok := judged[k.ID]
+		if !ok || k.at.Before(when.first) {
+			r.t.Errorf("%d: no agent came to this transition of %s before it was told", k.seq, server)
+		}
 		from := before[server]
 		switch k.Action {
 		case finding.Opened:
 			if stands[server] {
 				r.t.Errorf("%d: %s opened while it stood", k.seq, server)
 			}
-			if !r.truth.was(server, true, from, k.at) {
-				r.t.Errorf("%d: %s was told open and was not, from %s to %s", k.seq, server, from, k.at)
+			if !r.truth.was(server, true, from, when.last) {
+				r.t.Errorf("%d: %s was told open and was not, from %s to %s", k.seq, server, from, when.last)
 			}
 			stands[server] = true
 		case finding.Resolved:
 			if !stands[server] {
 				r.t.Errorf("%d: %s was resolved and did not stand", k.seq, server)
 			}
-			if !r.truth.was(server, false, from, k.at) {
-				r.t.Errorf("%d: %s was told closed and was not, from %s to %s", k.seq, server, from, k.at)
+			if !r.truth.was(server, false, from, when.last) {
+				r.t.Errorf("%d: %s was told closed and was not, from %s to %s", k.seq, server, from, when.last)
 			}
 			stands[server] = false
 		default:
@@ -433,7 +465,7 @@ func (r *rig) replay(transitions []kept) {
 			}
 			continue // nothing is said about how the door is
 		}
-		before[server] = k.at
+		before[server] = when.first
 	}
 	if r.t.Failed() {
 		for _, k := range transitions {
