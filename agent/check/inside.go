@@ -30,10 +30,14 @@ type Member struct {
 
 // name is what an account is called, for people.
 func (in *Inside) name() string {
-	if in.Claims != nil {
-		return cmp.Or(in.Claims.Name, in.Account)
+	switch {
+	case in.Claims != nil:
+		return title(in.Claims.Name, in.Account)
+	case in.Operator:
+		return title("", in.Account)
+	default:
+		return in.Account
 	}
-	return in.Account
 }
 
 // everyoneInputs are the answers without which nobody knows who is inside a server.

@@ -386,6 +386,7 @@ func worstFirst(a, b *Finding) int {
 		strings.Compare(a.Scope.Server, b.Scope.Server),
 		cmp.Compare(a.Scope.Door, b.Scope.Door),
 		strings.Compare(a.Scope.Advisory, b.Scope.Advisory),
+		strings.Compare(a.Scope.Name, b.Scope.Name), // keys are in no order
 		strings.Compare(a.Fingerprint, b.Fingerprint),
 	)
 }
