@@ -116,7 +116,9 @@ func (l *loop) onAccounts(ctx context.Context, r trustResult) {
 	next.Taken = l.now()
 	l.snap = &next
 	l.dirty = true
-	l.verdict(ctx)
+	if len(l.awaiting) == 0 { // otherwise the verdict comes with the touches that it waits for
+		l.verdict(ctx)
+	}
 }
 
 // taken is what is known of accounts after a look at some of them.
