@@ -19,20 +19,21 @@ const (
 	allClaimed   = 10 * time.Second
 )
 
-// trustLoop is what the loop knows of looks at single accounts. Looks at all of
-// them are part of sweeps.
+// trustLoop is what the loop knows of looks at accounts. One is under way at a
+// time, beside those of sweeps that somebody waits for.
 type trustLoop struct {
+	every   bool           // all of them are due
 	due     map[string]int // by account: looks that are left
 	timer   timer
 	looking bool
 	looked  chan trustResult
-	all     bool // the next sweep is to look at all of them
+	all     bool // all of them are due after the next sweep
 	pushes  budget
 }
 
 type trustResult struct {
 	trust *posture.Trust
-	ids   []string
+	ids   []string // those that were looked at; nil: all
 	err   error
 }
 
@@ -65,16 +66,19 @@ func (l *loop) lookAtAccount(id string, times int, after time.Duration) {
 
 // startAccounts looks at the accounts that are due, beside the loop.
 func (l *loop) startAccounts(ctx context.Context) {
-	if l.trust.looking || l.snap == nil || !l.Leading() || len(l.trust.due) == 0 {
+	if l.trust.looking || l.snap == nil || !l.Leading() || len(l.trust.due) == 0 && !l.trust.every {
 		return
 	}
-	ids := slices.Sorted(maps.Keys(l.trust.due))
-	for _, id := range ids {
+	var ids []string
+	if !l.trust.every {
+		ids = slices.Sorted(maps.Keys(l.trust.due))
+	}
+	for id := range l.trust.due {
 		if l.trust.due[id]--; l.trust.due[id] <= 0 {
 			delete(l.trust.due, id)
 		}
 	}
-	l.trust.looking = true
+	l.trust.looking, l.trust.every = true, false
 	prev := l.snap
 	go func() {
 		trust, err := l.collector.LookAtAccounts(ctx, prev, ids)
@@ -84,24 +88,37 @@ func (l *loop) startAccounts(ctx context.Context) {
 
 func (l *loop) onAccounts(ctx context.Context, r trustResult) {
 	l.trust.looking = false
-	if len(l.trust.due) > 0 {
+	switch {
+	case l.trust.every:
+		l.startAccounts(ctx)
+	case len(l.trust.due) > 0:
 		l.trust.timer.atMost(confirm)
 	}
 	if r.err != nil {
 		if ctx.Err() == nil {
-			l.log.Warn("look at accounts failed; the next sweep sees them", slog.Any("error", r.err))
+			l.log.Warn("look at accounts failed; the next one sees them", slog.Any("error", r.err))
 			l.trust.all = true
 		}
 		return
 	}
-	if !l.Leading() || l.snap == nil || l.snap.Trust == nil {
-		return // the first sweep looks at all of them
+	if !l.Leading() || l.snap == nil {
+		return
 	}
 	next := *l.snap
-	next.Trust, next.Taken = taken(l.snap.Trust, r), l.now()
+	switch {
+	case r.ids == nil:
+		next.Trust = later(r.trust, l.snap.Trust)
+	case l.snap.Trust == nil:
+		return // all of them are looked at soon
+	default:
+		next.Trust = taken(l.snap.Trust, r)
+	}
+	next.Taken = l.now()
 	l.snap = &next
 	l.dirty = true
-	l.verdict(ctx)
+	if len(l.awaiting) == 0 { // otherwise the verdict comes with the touches that it waits for
+		l.verdict(ctx)
+	}
 }
 
 // taken is what is known of accounts after a look at some of them.

@@ -101,8 +101,9 @@ type loop struct {
 }
 
 type sweepResult struct {
-	snap *posture.Snapshot
-	err  error
+	snap     *posture.Snapshot
+	err      error
+	accounts bool // it is time to look at them
 }
 
 type lookResult struct {
@@ -292,9 +293,12 @@ func (l *loop) startSweep(ctx context.Context) {
 	prev := l.snap
 	sessions, accounts := l.sessionsDue(l.sessionsToo), l.accountsDue(prev, l.sessionsToo || l.trust.all)
 	l.sessionsToo, l.trust.all = false, false
+	// Doors do not wait for accounts, of which there may be many; whoever asked
+	// for everything does.
+	wait := accounts && len(l.replies) > 0
 	go func() {
-		snap, err := l.gather(ctx, prev, sessions, accounts)
-		l.swept <- sweepResult{snap, err}
+		snap, err := l.gather(ctx, prev, sessions, wait)
+		l.swept <- sweepResult{snap, err, accounts && !wait}
 	}()
 }
 
@@ -308,6 +312,7 @@ func (l *loop) onSwept(ctx context.Context, r sweepResult) error {
 		}
 	}()
 	if r.err != nil {
+		l.trust.all = l.trust.all || r.accounts
 		for _, reply := range l.replies {
 			reply <- scanned{err: r.err}
 		}
@@ -328,6 +333,10 @@ func (l *loop) onSwept(ctx context.Context, r sweepResult) error {
 	l.replies = nil
 	l.snap = l.merge(r.snap)
 	l.snap.Gaps = append(l.snap.Gaps, l.inside.open(l.snap.Servers, l.now())...)
+	if r.accounts {
+		l.trust.every = true
+		l.startAccounts(ctx)
+	}
 	l.noteUnfound()
 	l.everyone.atMost(everyonePause)
 	if l.collector.Unplaced() {

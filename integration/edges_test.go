@@ -45,7 +45,7 @@ func TestAnotherSystemAccount(t *testing.T) {
 	if srv == nil || srv.State != posture.Silent || srv.Name != "odd" || state.Snapshot.Expected != 3 || state.Snapshot.Heard != 2 {
 		t.Fatalf("heard %d of %d, and of the odd one %+v", state.Snapshot.Heard, state.Snapshot.Expected, srv)
 	}
-	if fs := found(state, "FLEET_005", "odd"); len(fs) != 1 || fs[0].Cause != "hangs" {
+	if fs := found(state, "FLEET_005", "odd"); len(fs) != 1 || fs[0].Cause != "never-answered" {
 		t.Errorf("FLEET_005: %v", fs)
 	}
 	for _, r := range state.Results {

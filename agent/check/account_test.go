@@ -156,3 +156,45 @@ func TestOperatorOfSilentServers(t *testing.T) {
 		t.Errorf("nobody answers: %s", r.Outcome)
 	}
 }
+
+func TestWhatACalloutMayDo(t *testing.T) {
+	anywhere := func(c *posture.Claim) { c.Callout.Accounts = []string{"*"} }
+	inClear := func(c *posture.Claim) { c.Callout.Encrypted = false }
+	for _, c := range []struct {
+		change   []func(*posture.Claim)
+		cause    posture.Cause
+		evidence int
+	}{
+		{[]func(*posture.Claim){withCallout, anywhere}, causeAnyAccount, 1},
+		{[]func(*posture.Claim){withCallout, inClear}, causeNoXKey, 1},
+		{[]func(*posture.Claim){withCallout, inClear, anywhere}, causeNoXKey, 2},
+	} {
+		if r := verdict(t, jwt020, accounts(account(c.change...))); r.Outcome != Fail || r.Cause != c.cause || len(r.Evidence) != c.evidence {
+			t.Errorf("%s (%s), want %s: %v", r.Outcome, r.Cause, c.cause, r.Evidence)
+		}
+	}
+	if r := verdict(t, jwt020, accounts(account())); r.Outcome != NotApplicable {
+		t.Errorf("without a callout: %s", r.Outcome)
+	}
+}
+
+// TestFleetOfTooFew: what cannot be compared because servers are silent is not
+// out of the question.
+func TestFleetOfTooFew(t *testing.T) {
+	for _, c := range []*Check{fleet001, fleet003, fleet004} {
+		if r := verdict(t, c, fleet(server("n1"), server("n2", silent(posture.Silent)))); r.Outcome != Unknown {
+			t.Errorf("%s: %s: %s", c.ID, r.Outcome, r.Summary)
+		}
+		if r := verdict(t, c, fleet(server("n1"))); r.Outcome != NotApplicable {
+			t.Errorf("%s with one server: %s", c.ID, r.Outcome)
+		}
+	}
+	never := server("n2", silent(posture.Silent), func(s *posture.Server) { s.Linked, s.Version = posture.Yes, "" })
+	if r := fleet005.judge(nil, fleet(server("n1"), never), DefaultPolicy())[1]; r.Cause != causeNeverAnswered {
+		t.Errorf("it has never answered: %s", r.Cause)
+	}
+	never.Version = "2.15.2"
+	if r := fleet005.judge(nil, fleet(server("n1"), never), DefaultPolicy())[1]; r.Cause != causeHangs {
+		t.Errorf("it answered once: %s", r.Cause)
+	}
+}

@@ -32,18 +32,13 @@ var fleet001 = &Check{
 	Needs: posture.Varz, By: ByCluster,
 	Group: func(_ Policy, _ *posture.Snapshot, g Group) Verdict {
 		v := differ(g, "auth mode", "VARZ auth_required, trusted_operators", func(s *posture.Server) string { return s.AuthMode.String() })
-		if v.Outcome != Fail {
+		if v.Outcome != Fail || !slices.ContainsFunc(g.Members, func(s *posture.Server) bool { return s.AuthMode == posture.AuthOperator }) {
 			return v
-		}
-		if slices.ContainsFunc(g.Members, func(s *posture.Server) bool { return s.AuthMode == posture.AuthOperator }) {
-			v.Cause = causeHalfMigrated
 		}
 		// The server on the old file is the one that has not loaded one lately.
 		oldest := slices.MinFunc(g.Members, func(a, b *posture.Server) int { return a.ConfigLoaded.Compare(b.ConfigLoaded) })
-		if !oldest.ConfigLoaded.IsZero() {
-			v = v.with(NoSeverity, reported("VARZ config_load_time", "the oldest is that of "+oldest.Name+": "+clock(oldest.ConfigLoaded)))
-		}
-		return v
+		v.Cause = causeHalfMigrated
+		return v.with(NoSeverity, reported("VARZ config_load_time", "the oldest is that of "+oldest.Name+": "+clock(oldest.ConfigLoaded)))
 	},
 	Remedies: map[posture.Cause]Remedy{
 		causeHalfMigrated: {Text: "Finish the migration to operator mode, or take it back: give the odd servers the operator, system_account and resolver of the others and restart them one at a time, since none of it is reloaded. " +

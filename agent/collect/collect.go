@@ -30,9 +30,9 @@ type Config struct {
 	// Bounds of one look at the accounts of servers in operator mode: what
 	// exceeds them is left to the next one.
 	Accounts        int           // accounts; default 256
-	AccountRequests int           // requests; default 8192
-	AccountBytes    int64         // bytes of answers; default 32 MiB
-	AccountTime     time.Duration // default 5 s
+	AccountRequests int           // requests; default 32 for each of those
+	AccountBytes    int64         // bytes of answers; default 128 KiB for each of those
+	AccountTime     time.Duration // default 20 ms for each of those, and at least 5 s
 	Settle          time.Duration // after which an account whose claims differ is looked at again; default 500 ms
 
 	Topology int // sweeps after which routes, gateways and leafs are asked for even when nothing moved; default 20
@@ -58,11 +58,11 @@ func (c Config) withDefaults() Config {
 	defInt(&c.SessionLimit, 1024)
 	defInt(&c.Topology, 20)
 	defInt(&c.Accounts, 256)
-	defInt(&c.AccountRequests, 8192)
+	defInt(&c.AccountRequests, 32*c.Accounts)
 	if c.AccountBytes <= 0 {
-		c.AccountBytes = 32 << 20
+		c.AccountBytes = 128 << 10 * int64(c.Accounts)
 	}
-	def(&c.AccountTime, 5*time.Second)
+	def(&c.AccountTime, max(5*time.Second, 20*time.Millisecond*time.Duration(c.Accounts)))
 	def(&c.Settle, 500*time.Millisecond)
 	if c.Now == nil {
 		c.Now = time.Now

@@ -21,6 +21,7 @@ type sweepFlags struct {
 	wait            time.Duration
 	loopbackExposed bool
 	policy          string
+	accounts        int
 	probe           agent.Probe
 }
 
@@ -31,6 +32,7 @@ func (f *sweepFlags) register(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.probe.MQTT, "probe-mqtt", false, "touch MQTT doors as well: an open one then creates its streams, if it has not yet")
 	cmd.Flags().IntVar(&f.probe.Parallel, "probe-parallel", 16, "`servers` that are touched at once")
 	cmd.Flags().BoolVar(&f.loopbackExposed, "loopback-exposed", false, "listeners on loopback count as reachable: something forwards to them")
+	cmd.Flags().IntVar(&f.accounts, "accounts", 256, "`number` of accounts of servers in operator mode that one look takes; what is left over is a gap")
 	cmd.Flags().StringVar(&f.policy, "policy", "", "policy `file`: the findings that are accepted, by whom, why and until when")
 }
 
@@ -51,12 +53,15 @@ func (f *sweepFlags) config(t *target) (agent.Config, error) {
 	if f.probe.Parallel <= 0 {
 		return agent.Config{}, errors.New("--probe-parallel must be positive")
 	}
+	if f.accounts <= 0 {
+		return agent.Config{}, errors.New("--accounts must be positive")
+	}
 	policy, err := f.judgeBy()
 	if err != nil {
 		return agent.Config{}, err
 	}
 	return agent.Config{
-		System: cmp.Or(f.system, t.name, "nats"), Policy: policy, Probe: f.probe, Collect: collect.Config{Timeout: f.wait},
+		System: cmp.Or(f.system, t.name, "nats"), Policy: policy, Probe: f.probe, Collect: collect.Config{Timeout: f.wait, Accounts: f.accounts},
 	}, nil
 }
 
