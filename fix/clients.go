@@ -32,9 +32,11 @@ const (
 type Login struct {
 	Name    string
 	Account string // where he lands, by the server's name for it
+	Label   string // the account's name for people, where it has another one
 	By      Proves
 	File    string // that holds the secret
 	Public  string // the public nkey
+	Subject string // of the certificate
 
 	password, seed, token string
 	cert, key, ca         string

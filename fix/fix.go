@@ -74,11 +74,11 @@ var kinds = []kind{
 	},
 	{
 		mode: TLSMap, client: true, file: authFile, doors: likeClient, restart: true,
-		effect: restarted + " Clients need TLS, a certificate of the CA, and its subject among the users. Nobody logs in with a password any more, and on websocket, MQTT and leafnode ports nobody at all until these have TLS with verify_and_map of their own.",
+		effect: restarted + " Clients need TLS, a certificate of the CA, and its subject among the users. Nobody logs in on the client port with a password any more, and on websocket, MQTT and leafnode ports these users do not log in at all.",
 	},
 	{
-		mode: Callout, client: true, file: authFile, doors: likeClient,
-		effect: "The reload drops everybody at once whom the service does not let in. While the service does not run, only the users in auth_users can log in: start it first, it comes in as its own user after the reload.",
+		mode: Callout, client: true, file: authFile, doors: likeClient, restart: true,
+		effect: restarted + " While the service does not run, only the users in auth_users can log in: start it first, a server that asks nobody lets it in, and after the restart it comes in as its own user.",
 	},
 	{
 		mode: NoAuthUser, file: authFile, doors: likeClient, restart: true,
@@ -316,8 +316,7 @@ func (b *Bundle) Files(at Place) []File {
 		out = append(out, File{Name: p.kind.file, Text: text, Secret: strings.Contains(text, "password: ")})
 	}
 	if b.Service != nil {
-		out = append(out, File{Name: serviceDir + "/callout.go", Text: strings.Replace(callout.Source, "package callout\n", "package main\n", 1)},
-			File{Name: serviceDir + "/main.go", Text: callout.Main})
+		out = append(out, File{Name: serviceDir + "/callout.go", Text: callout.Command()}, File{Name: serviceDir + "/main.go", Text: callout.Main})
 	}
 	if b.tls != nil && b.tls.new {
 		out = append(out, b.tls.files()...)

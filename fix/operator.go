@@ -78,8 +78,8 @@ resolver_preload {
 
 // account is an account, with the key that signs its users.
 type account struct {
-	public, token string
-	signing       key
+	name, public, token string
+	signing             key
 }
 
 func (b *builder) account(name string, operator key) (account, error) {
@@ -104,7 +104,7 @@ func (b *builder) account(name string, operator key) (account, error) {
 		}
 	}
 	token, err := claims.Encode(operator)
-	return account{identity.public, token, signing}, err
+	return account{name, identity.public, token, signing}, err
 }
 
 // user signs a user, and keeps its credentials file.
@@ -129,7 +129,7 @@ func (b *builder) user(name string, of account) error {
 	}
 	b.keep(name+".creds", string(creds))
 	b.Logins = append(b.Logins, Login{
-		Name: name, Account: of.public, By: ByCredentials, File: SecretsDir + "/" + name + ".creds", Public: pair.public, seed: pair.seed, token: token,
+		Name: name, Account: of.public, Label: of.name, By: ByCredentials, File: SecretsDir + "/" + name + ".creds", Public: pair.public, seed: pair.seed, token: token,
 	})
 	return nil
 }

@@ -220,19 +220,6 @@ func (b *Bundle) Authority() *Authority {
 	return b.tls.authority
 }
 
-// CA is the CA of the servers: as PEM where the bundle made it, else the path
-// of its file.
-func (b *Bundle) CA() (pem, path string) {
-	switch {
-	case b.tls == nil:
-		return "", ""
-	case b.tls.new:
-		return b.tls.authority.pem, ""
-	default:
-		return "", b.tls.CA
-	}
-}
-
 func addTLSMap(b *builder) (err error) {
 	b.asFound()
 	if b.tls = b.plan.Certificates; b.tls == nil {
@@ -240,32 +227,23 @@ func addTLSMap(b *builder) (err error) {
 			return err
 		}
 	}
-	entry := func(l Login, id Identity) (string, error) {
-		// A user without a password could log in by its name alone on a port
-		// that maps no certificates, before nats-server 2.12.14 and on 2.14.0
-		// to 2.14.3. Nobody knows this one.
-		_, hash, err := newPassword()
-		l.By, l.cert, l.key = ByCertificate, id.cert, id.key
+	entry := func(l Login, id Identity) string {
+		l.By, l.Subject, l.cert, l.key = ByCertificate, id.Subject, id.cert, id.key
 		if b.tls.new {
 			l.File = SecretsDir + "/" + l.Name + ".pem"
 		}
 		b.Logins = append(b.Logins, l)
-		return fmt.Sprintf("user: %q, password: %q", id.Subject, hash), err
+		return fmt.Sprintf("user: %q, allowed_connection_types: [ STANDARD ]", id.Subject)
 	}
 	names := b.names()
-	app, err := entry(names[0], b.tls.App)
-	if err != nil {
-		return err
-	}
+	app := entry(names[0], b.tls.App)
 	system := ""
 	if b.tls.System != nil && len(names) > 1 {
-		sys, err := entry(names[1], *b.tls.System)
-		if err != nil {
-			return err
-		}
-		system = b.systemAccount(sys)
+		system = b.systemAccount(entry(names[1], *b.tls.System))
 	}
-	text := "# Users are named by the subjects of their certificates. The passwords are random, and\n# nobody knows them: without one, a name alone would do on some servers.\n" + b.clients("", app) + system
+	// Before nats-server 2.12.14, and on 2.14.0 to 2.14.3, a name alone would do
+	// on a port that maps no certificates: so they may come through this one only.
+	text := "# Users are named by the subjects of their certificates, and have no passwords. STANDARD\n# is the client port: on other ports, some servers would take the name alone.\n" + b.clients("", app) + system
 	b.put(TLSMap, "", func(at Place) string {
 		return b.tls.block(at, "verify_and_map: true") + "allow_non_tls: false\n\n" + text
 	})

@@ -1,4 +1,4 @@
-// An auth callout service: it answers nats-server's question who a client is.
+// Package callout is an auth callout service: it answers nats-server's question who a client is.
 //
 // It lets in whom its configuration lists, by name and password. Where you know
 // your clients from elsewhere, replace admit.
