@@ -32,7 +32,7 @@ func addCallout(b *builder) error {
 	if err != nil {
 		return err
 	}
-	service, login, err := b.passwordUser(Login{Name: serviceUser, Account: globalAccount})
+	service, login, err := b.passwordUser(Login{Name: serviceUser, Account: globalAccount, File: SecretsDir + "/" + serviceSetup})
 	if err != nil {
 		return err
 	}
@@ -43,8 +43,9 @@ func addCallout(b *builder) error {
 	if err != nil {
 		return err
 	}
-	b.keep(appUser+".password", password+"\n")
-	b.Logins = []Login{{Name: appUser, Account: globalAccount, By: ByPassword, File: SecretsDir + "/" + appUser + ".password", password: password}}
+	app := Login{Name: appUser, Account: globalAccount, By: ByPassword, password: password}
+	app.File = b.keep(appUser+".password", password+"\n")
+	b.Logins = []Login{app}
 	if names := b.names(); len(names) > 1 {
 		// Known to the server itself: the way in while the service is down.
 		entry, l, err := b.passwordUser(names[1])

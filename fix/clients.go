@@ -102,11 +102,15 @@ func (b *builder) systemAccount(user string) string {
 // asFound describes the server before: nobody is asked, or only the system
 // account has users.
 func (b *builder) asFound() {
+	users := ""
 	if b.plan.KeepAccounts {
-		b.found = fmt.Sprintf("accounts { %q: { users: [ { user: \"operator\", password: %q } ] } }\n", b.system, rand.Text())
-		if b.system != globalSystem {
-			b.found += fmt.Sprintf("system_account: %q\n", b.system)
-		}
+		users = fmt.Sprintf("users: [ { user: \"operator\", password: %q } ]", rand.Text())
+	}
+	if b.plan.KeepAccounts || b.system != globalSystem {
+		b.found = fmt.Sprintf("accounts { %q: { %s } }\n", b.system, users)
+	}
+	if b.system != globalSystem {
+		b.found += fmt.Sprintf("system_account: %q\n", b.system)
 	}
 }
 
@@ -119,14 +123,17 @@ func (b *builder) names() []Login {
 	return logins
 }
 
-// passwordUser makes a user with a password, and keeps it in a file.
+// passwordUser makes a user with a password, and keeps it in the file that the
+// login names.
 func (b *builder) passwordUser(l Login) (entry string, _ Login, err error) {
 	password, hash, err := newPassword()
 	if err != nil {
 		return "", Login{}, err
 	}
-	l.By, l.password, l.File = ByPassword, password, SecretsDir+"/"+l.Name+".password"
-	b.keep(l.Name+".password", password+"\n")
+	l.By, l.password = ByPassword, password
+	if l.File == "" {
+		l.File = b.keep(l.Name+".password", password+"\n")
+	}
 	return fmt.Sprintf("user: %q, password: %q", l.Name, hash), l, nil
 }
 
@@ -165,8 +172,8 @@ func addNKeys(b *builder) error {
 		if err != nil {
 			return err
 		}
-		l.By, l.seed, l.Public, l.File = ByNKey, pair.seed, pair.public, SecretsDir+"/"+l.Name+".nk"
-		b.keep(l.Name+".nk", pair.seed+"\n")
+		l.By, l.seed, l.Public = ByNKey, pair.seed, pair.public
+		l.File = b.keep(l.Name+".nk", pair.seed+"\n")
 		b.Logins = append(b.Logins, l)
 		entries = append(entries, "nkey: "+pair.public)
 	}

@@ -62,11 +62,11 @@ const (
 var kinds = []kind{
 	{
 		mode: Users, client: true, file: authFile, doors: likeClient,
-		effect: "The reload drops clients without credentials at once, with an authorization violation. Those that already log in as one of these users stay: a server that asks nobody takes any name and password, so hand them out first.",
+		effect: "The reload drops clients without credentials at once. Those that already log in as one of these users stay: a server that asks nobody takes any name and password, so hand them out first.",
 	},
 	{
 		mode: NKey, client: true, file: authFile, doors: likeClient,
-		effect: "The reload drops everybody at once, with an authorization violation. Clients cannot log in with their nkey before, because the server does not ask for one yet: have them ready to be restarted.",
+		effect: "The reload drops everybody at once. Clients cannot log in with their nkey before, because the server does not ask for one yet: have them ready to be restarted.",
 	},
 	{
 		mode: Operator, client: true, file: authFile, doors: likeClient, restart: true,
@@ -278,9 +278,11 @@ func (b *builder) put(m Mode, found string, text func(Place) string) {
 // has tells whether the bundle will have a mode.
 func (b *builder) has(m Mode) bool { return slices.Contains(b.plan.Modes, m) }
 
-// keep adds a secret file.
-func (b *builder) keep(name, text string) {
-	b.secrets = append(b.secrets, File{Name: SecretsDir + "/" + name, Text: text, Secret: true})
+// keep adds a secret file, and returns its name.
+func (b *builder) keep(name, text string) string {
+	name = SecretsDir + "/" + name
+	b.secrets = append(b.secrets, File{Name: name, Text: text, Secret: true})
+	return name
 }
 
 // SecretsDir is the folder of what must be handed out or hidden.
@@ -358,16 +360,24 @@ func (b *Bundle) Found(at Place) string {
 func (b *Bundle) Effects() []string {
 	var out []string
 	for _, p := range b.parts {
-		effect := p.kind.effect
-		if !b.Reload() && !p.kind.restart {
-			effect = restarted
-			if p.kind.mode == Route {
-				effect = "Routes whose peer brings no password do not come back before the peer has this file, too."
-			}
-		}
-		if !slices.Contains(out, effect) {
+		if effect := b.effect(p); !slices.Contains(out, effect) {
 			out = append(out, effect)
 		}
 	}
 	return out
+}
+
+func (b *Bundle) effect(p part) string {
+	switch {
+	case p.kind.restart:
+		return p.kind.effect
+	case !b.Reload() && p.kind.mode == Route:
+		return "Routes whose peer brings no password do not come back before the peer has this file, too."
+	case !b.Reload():
+		return restarted
+	case p.kind.mode == Users && b.plan.KeepAccounts:
+		return "The reload drops clients without credentials at once. Where the system account has users already, the server refuses these ones before: have clients ready to be restarted."
+	default:
+		return p.kind.effect
+	}
 }

@@ -127,9 +127,8 @@ func (b *builder) user(name string, of account) error {
 	if err != nil {
 		return err
 	}
-	b.keep(name+".creds", string(creds))
 	b.Logins = append(b.Logins, Login{
-		Name: name, Account: of.public, Label: of.name, By: ByCredentials, File: SecretsDir + "/" + name + ".creds", Public: pair.public, seed: pair.seed, token: token,
+		Name: name, Account: of.public, Label: of.name, By: ByCredentials, File: b.keep(name+".creds", string(creds)), Public: pair.public, seed: pair.seed, token: token,
 	})
 	return nil
 }

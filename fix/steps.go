@@ -16,7 +16,8 @@ func (b *Bundle) heading(p part) string {
 	for i, d := range p.kind.doors {
 		names[i] = d.String()
 	}
-	fmt.Fprintf(&w, "# Written by natsentry fix --mode %s. Closes to strangers: %s.\n#\n", p.kind.mode, strings.Join(names, ", "))
+	comment(&w, fmt.Sprintf("Written by natsentry fix --mode %s. Closes to strangers, where the server has them: %s.", p.kind.mode, strings.Join(names, ", ")))
+	fmt.Fprint(&w, "#\n")
 	switch {
 	case p.kind.block != "":
 		comment(&w, fmt.Sprintf("Lay it beside the server's configuration file, and include it there, as the last line of the block %s:", p.kind.block))
@@ -31,9 +32,7 @@ func (b *Bundle) heading(p part) string {
 	comment(&w, "Of two keys with the same name the last one counts: what stands here replaces what stood above it. The path of an include is relative to the file that has it.")
 	fmt.Fprint(&w, "#\n")
 	comment(&w, "Then "+b.Apply()+".")
-	for _, effect := range b.Effects() {
-		comment(&w, effect)
-	}
+	comment(&w, b.effect(p))
 	fmt.Fprint(&w, "\n")
 	return w.String()
 }

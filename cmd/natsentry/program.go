@@ -146,7 +146,7 @@ line, and so are its contexts.`,
 	p.connection.register(root, p)
 	root.AddCommand(
 		p.auditCommand(), p.probeCommand(), p.runCommand(), p.watchCommand(), p.historyCommand(), p.demoCommand(),
-		p.checksCommand(), p.permissionsCommand(), p.setupCommand(), p.versionCommand(), p.completionCommand(),
+		p.checksCommand(), p.fixCommand(), p.permissionsCommand(), p.setupCommand(), p.versionCommand(), p.completionCommand(),
 	)
 	for _, cmd := range root.Commands() {
 		cmd.Flags().SortFlags = false

@@ -85,28 +85,20 @@ type prover struct {
 }
 
 // standIn is a server in place of the user's. MQTT has one of its own: it needs
-// JetStream, and that does not work in a cluster of one.
+// JetStream, and that does not work in a cluster of one. So has the gateway:
+// beside leafnodes it needs a system account with a name.
 type standIn struct {
 	name  string
 	doors []posture.DoorKind
 }
 
 func (p *prover) standIns() []standIn {
-	main, mqtt := standIn{name: "proof"}, standIn{name: "proof-mqtt"}
+	all := []standIn{{name: "proof"}, {name: "proof-mqtt"}, {name: "proof-gateway"}}
 	for _, d := range p.doors {
-		if d == posture.MQTT {
-			mqtt.doors = append(mqtt.doors, d)
-		} else {
-			main.doors = append(main.doors, d)
-		}
+		i := map[posture.DoorKind]int{posture.MQTT: 1, posture.Gateway: 2}[d]
+		all[i].doors = append(all[i].doors, d)
 	}
-	var out []standIn
-	for _, s := range []standIn{main, mqtt} {
-		if len(s.doors) > 0 {
-			out = append(out, s)
-		}
-	}
-	return out
+	return slices.DeleteFunc(all, func(s standIn) bool { return len(s.doors) == 0 })
 }
 
 func (s standIn) has(d posture.DoorKind) bool { return slices.Contains(s.doors, d) }
@@ -195,8 +187,10 @@ func (p *prover) run(ctx context.Context) (*Result, error) {
 	for _, s := range all {
 		p.strangers(ctx, s, before[s.name])
 	}
-	if err := p.members(ctx, all[0]); err != nil {
-		return nil, err
+	for _, s := range all {
+		if err := p.members(ctx, s); err != nil {
+			return nil, err
+		}
 	}
 	if slices.Contains(p.doors, posture.Client) {
 		p.logins(ctx, all[0])
