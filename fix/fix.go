@@ -98,11 +98,11 @@ var kinds = []kind{
 	},
 	{
 		mode: Route, file: "cluster.conf", block: "cluster", doors: []posture.DoorKind{posture.Route},
-		effect: "The reload closes routes whose peer brings no password; they come back when the peer has this file, too. Until then the cluster is split: do it on all its members, one after the other, without a break. Clients stay.",
+		effect: "The reload closes routes. Those that this server's own routes lead to come back at once: servers without this file take any password. The ones that lead here are refused until their server has it, so do all members, one after the other, without a break. Clients stay.",
 	},
 	{
 		mode: Gateway, file: "gateway.conf", block: "gateway", doors: []posture.DoorKind{posture.Gateway}, restart: true,
-		effect: "The restart disconnects everybody, and they come back. Clusters whose gateways do not have this file yet are cut off until they do.",
+		effect: "The restart disconnects everybody, and they come back. Nothing comes here from other clusters until they have this file, too.",
 	},
 }
 

@@ -114,7 +114,7 @@ func (t fixText) steps(w *bufio.Writer) {
 		code(logins...)
 	}
 	if t.b.Has(fix.Operator) {
-		step("Keep the seeds of the operator and of the accounts where no server is: who has them makes users and accounts. nsc takes them in with nsc import keys --dir %s.", quoted(filepath.Join(t.dir, "secrets")))
+		step("Keep the seeds of the operator and of the accounts where no server is: who has them makes accounts and users. The signing ones are for that, the others for the day when a signing one leaks.")
 	}
 	if t.b.Authority() != nil {
 		step("Keep secrets/ca-key.pem where no server is: it makes certificates with which to come in.")
