@@ -168,6 +168,12 @@ type Bundle struct {
 	tls     *Certificates
 }
 
+// String does not tell what is in it.
+func (b *Bundle) String() string { return fmt.Sprint(b.Modes) }
+
+// GoString does not tell what is in it.
+func (b *Bundle) GoString() string { return fmt.Sprint(b.Modes) }
+
 // part is a file that is included somewhere.
 type part struct {
 	kind  *kind
@@ -181,6 +187,12 @@ type File struct {
 	Text   string
 	Secret bool
 }
+
+// String does not tell what is in it.
+func (f File) String() string { return f.Name }
+
+// GoString does not tell what is in it.
+func (f File) GoString() string { return f.Name }
 
 // Peer is how a server proves itself to another one.
 type Peer struct {
@@ -306,6 +318,10 @@ func (b *Bundle) Closes() []posture.DoorKind {
 func (b *Bundle) Reload() bool {
 	return !b.plan.NoConfig && !slices.ContainsFunc(b.parts, func(p part) bool { return p.kind.restart })
 }
+
+// ClosesLeafnodes: since then a leafnode port takes the client port's
+// authentication, if it has none of its own. Before, it lets everybody in.
+var ClosesLeafnodes = posture.Since{"2.12.0"}
 
 // Has tells whether the bundle has a mode.
 func (b *Bundle) Has(m Mode) bool { return slices.Contains(b.Modes, m) }

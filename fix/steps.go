@@ -3,6 +3,8 @@ package fix
 import (
 	"fmt"
 	"strings"
+
+	"github.com/natsentry/natsentry/agent/posture"
 )
 
 // textWidth is how wide comments are.
@@ -15,6 +17,9 @@ func (b *Bundle) heading(p part) string {
 	names := make([]string, len(p.kind.doors))
 	for i, d := range p.kind.doors {
 		names[i] = d.String()
+		if d == posture.Leafnode && p.kind.file == authFile {
+			names[i] += fmt.Sprintf(" (since nats-server %s; before, it takes the mode leafnode)", ClosesLeafnodes[0])
+		}
 	}
 	comment(&w, fmt.Sprintf("Written by natsentry fix --mode %s. Closes to strangers, where the server has them: %s.", p.kind.mode, strings.Join(names, ", ")))
 	fmt.Fprint(&w, "#\n")

@@ -388,7 +388,9 @@ func joins(t *testing.T, f *fleet.Fleet, r *repair) {
 	}
 	if r.files["gateway.conf"] != "" {
 		west := member("west", fmt.Sprintf("gateway { name: west, listen: \"{{addr \"gateway\"}}\"\ngateways: [ { name: east, url: \"nats://%s\" } ]\ninclude \"gateway.conf\"\n}", n1.Addr("gateway")))
-		eventually(t, "another cluster joins", func() bool { return west.Embedded().NumOutboundGateways() > 0 && n1.Embedded().NumOutboundGateways() > 0 })
+		eventually(t, "another cluster joins", func() bool {
+			return west.Embedded().NumOutboundGateways() > 0 && n1.Embedded().NumOutboundGateways() > 0
+		})
 	}
 	if r.files["leafnodes.conf"] != "" {
 		files["leafnode-remote.conf"] = strings.Replace(files["leafnode-remote.conf"], "HUB:7422", n1.Addr("leafnode"), 1)

@@ -279,6 +279,10 @@ func (s *fixSubject) cure(asked []fix.Mode) (fix.Cure, error) {
 		}
 	}
 	cure := fix.Join(asked, cures...)
+	if s.server != nil && slices.ContainsFunc(cure.Modes, fix.OfClients) && !slices.Contains(cure.Modes, fix.Operator) && !slices.Contains(cure.Modes, fix.Leafnode) &&
+		slices.Contains(s.doors(), posture.Leafnode) && !fix.ClosesLeafnodes.Holds(s.server.Version) {
+		cure.Modes = append(cure.Modes, fix.Leafnode)
+	}
 	switch {
 	case s.server != nil && s.server.AuthMode == posture.AuthOperator && slices.ContainsFunc(cure.Modes, fix.OfClients):
 		return cure, fmt.Errorf("%s is in operator mode: no user of a configuration file comes in there. `natsentry checks DOOR_001` tells what lets strangers in", s.server.Name)
