@@ -100,6 +100,9 @@ func template(name string, now, ends time.Time) (*x509.Certificate, error) {
 	}, err
 }
 
+// PEM is the certificate of the CA.
+func (a *Authority) PEM() string { return a.pem }
+
 // Issue signs a certificate: a server's, if it is for hosts, else a client's.
 func (a *Authority) Issue(name string, hosts ...string) (Identity, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
