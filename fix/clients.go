@@ -39,7 +39,7 @@ type Login struct {
 	Subject string // of the certificate
 
 	password, seed, token string
-	cert, key, ca         string
+	cert, key             string
 }
 
 // String does not tell the secret.

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -20,6 +21,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
+	"github.com/natsentry/natsentry/agent/posture"
+	"github.com/natsentry/natsentry/agent/probe"
 	"github.com/natsentry/natsentry/integration/fleet"
 	"github.com/natsentry/natsentry/integration/oracle"
 )
@@ -519,4 +522,69 @@ func clearPassword(text string) string {
 	_, rest, _ := strings.Cut(text, `password: "`)
 	password, _, _ := strings.Cut(rest, `"`)
 	return password
+}
+
+// TestFixOldServers: what was proven on this nats-server holds on older ones,
+// too. There a name alone did where certificates are not mapped, and leafnode
+// ports let everybody in; each is seen to happen without what keeps it off.
+func TestFixOldServers(t *testing.T) {
+	t.Parallel()
+	versions := []string{"v2.10.29", "v2.11.17"}
+	for _, c := range []struct {
+		modes  string
+		args   []string
+		logins []string
+		spoil  func(files map[string]string) // takes that away
+		again  posture.DoorKind              // through which then somebody comes in
+		as     string
+	}{
+		{modes: "users,leafnode", logins: appAndSys, spoil: func(f map[string]string) { f["leafnodes.conf"] = "" }, again: posture.Leafnode},
+		{modes: "nkey,leafnode", logins: appAndSys},
+		{modes: "operator", logins: appAndSys},
+		{modes: "tls-map,leafnode", args: []string{"--new-ca"}, logins: appAndSys, again: posture.Websocket, as: "CN=app", spoil: func(f map[string]string) {
+			f["auth.conf"] = strings.ReplaceAll(f["auth.conf"], ", allowed_connection_types: [ STANDARD ]", "")
+		}},
+	} {
+		dir := runFix(t, c.modes, c.args...)
+		for _, version := range versions {
+			t.Run(c.modes+" "+version, func(t *testing.T) {
+				t.Parallel()
+				r := repair{modes: c.modes, doors: []string{oracle.Client, oracle.Websocket, oracle.Leafnode}, files: readFix(t, dir)}
+				if c.modes == "operator" {
+					r.doors = r.doors[:2] // its leafnodes are another story
+				}
+				s := start(t, fleet.Spec{Name: "n1", Binary: binary(t, version), Config: r.config(true), Files: r.files}).Server("n1")
+				comesIn := func(s *fleet.Server, door posture.DoorKind, as string) bool {
+					if as != "" {
+						return stay(t, "ws://"+s.Addr(door.String()), nats.UserInfo(as, ""))
+					}
+					touch := (&probe.Prober{Timeout: 20 * time.Second}).Touch(t.Context(), probe.Target{Door: door, Address: s.Addr(door.String())})
+					if touch.Access == posture.Unknown {
+						t.Errorf("%s: %s", door, touch.Reason)
+					}
+					return touch.Access == posture.Open
+				}
+				for _, name := range r.doors {
+					if comesIn(s, kinds[name], "") {
+						t.Errorf("a stranger gets in through the %s port", name)
+					}
+				}
+				for _, name := range c.logins {
+					logsIn(t, s, dir, name)
+				}
+				if c.spoil == nil {
+					return
+				}
+				if comesIn(s, c.again, c.as) {
+					t.Errorf("%s gets in through the %s port", cmp.Or(c.as, "a stranger"), c.again)
+				}
+				files := maps.Clone(r.files)
+				c.spoil(files)
+				spoilt := start(t, fleet.Spec{Name: "n1", Binary: binary(t, version), Config: r.config(true), Files: files}).Server("n1")
+				if !comesIn(spoilt, c.again, c.as) {
+					t.Errorf("%s gets in through the %s port all the same", cmp.Or(c.as, "nobody"), c.again)
+				}
+			})
+		}
+	}
 }

@@ -62,9 +62,13 @@ func (f *fixFlags) register(cmd *cobra.Command) {
 		to          *string
 		name, usage string
 	}{
-		{&f.serverCert, "server-cert", "certificate of the server"}, {&f.serverKey, "server-key", "key of the server"}, {&f.ca, "ca", "CA of the clients"},
-		{&f.appCert, "app-cert", "certificate of the clients"}, {&f.appKey, "app-key", "its key, for the proof"},
-		{&f.sysCert, "sys-cert", "certificate of a user of the system account, if there is to be one"}, {&f.sysKey, "sys-key", "its key, for the proof"},
+		{&f.serverCert, "server-cert", "certificate of the server"},
+		{&f.serverKey, "server-key", "key of the server"},
+		{&f.ca, "ca", "CA of the clients"},
+		{&f.appCert, "app-cert", "certificate of the clients"},
+		{&f.appKey, "app-key", "its key, for the proof"},
+		{&f.sysCert, "sys-cert", "certificate of a user of the system account, if there is to be one"},
+		{&f.sysKey, "sys-key", "its key, for the proof"},
 	} {
 		flags.StringVar(file.to, file.name, "", "mode tls-map: "+file.usage+", a PEM `file`")
 		must(cmd.MarkFlagFilename(file.name))

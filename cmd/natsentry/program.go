@@ -129,7 +129,8 @@ line, and so are its contexts.`,
 		Example: `  natsentry demo                          # a fleet with every kind of open door
   natsentry audit --context prod-sys      # one look, a report and an exit code
   natsentry run --context prod-sys        # keep watch and answer requests
-  natsentry checks DOOR_001               # what a finding means`,
+  natsentry checks DOOR_001               # what a finding means
+  natsentry fix DOOR_001 n1 --dir fix     # the configuration that closes it, proven`,
 		Args:              cobra.ArbitraryArgs,
 		RunE:              help,
 		SilenceErrors:     true,

@@ -167,6 +167,11 @@ func (p *prover) run(ctx context.Context) (*Result, error) {
 	if p.fleet, err = fleet.Start(ctx, specs...); err != nil {
 		return nil, fmt.Errorf("start a server as it was found: %w", err)
 	}
+	varz, err := p.fleet.Server(all[0].name).Embedded().Varz(nil)
+	if err != nil {
+		return nil, err
+	}
+	p.out.Version = varz.Version
 	before := map[string][]posture.Touch{}
 	for _, s := range all {
 		before[s.name] = p.touch(ctx, s)
@@ -263,9 +268,6 @@ func (p *prover) strangers(ctx context.Context, s standIn, before []posture.Touc
 			r.How = "he was not let in before: " + before[i].Answer + before[i].Reason
 		}
 		p.out.Rows = append(p.out.Rows, r)
-		if t.Version != "" {
-			p.out.Version = t.Version
-		}
 	}
 }
 
