@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nkeys"
 
 	"github.com/natsentry/natsentry/agent/posture"
@@ -586,5 +587,52 @@ func TestFixOldServers(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestFixKeepsStreams: what strangers have stored is there for app afterwards,
+// after a reload and after a restart.
+func TestFixKeepsStreams(t *testing.T) {
+	t.Parallel()
+	for _, r := range []repair{
+		{name: "users", modes: "users"},
+		{name: "beside-accounts", modes: "users", args: []string{"--keep-accounts"}, found: sysAccount},
+		{name: "callout", modes: "callout"},
+	} {
+		dir := runFix(t, r.modes, r.args...)
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			r.files = readFix(t, dir)
+			js := `jetstream { store_dir: "{{dir}}/jetstream" }` + "\n"
+			s := start(t, fleet.Spec{Name: "n1", Config: js + r.config(false), Files: r.files}).Server("n1")
+			if _, err := must(natsjs.New(connect(t, s.URL(), nats.NoReconnect()))).CreateStream(t.Context(), natsjs.StreamConfig{Name: "ORDERS", Subjects: []string{"orders"}}); err != nil {
+				t.Fatal(err)
+			}
+			if r.modes == "callout" {
+				runCallout(t, s, dir)
+			}
+			login, _ := fixLogins(t, dir, "app")
+			there := func(when string) {
+				eventually(t, "the stream is there, "+when, func() bool {
+					nc, err := nats.Connect(s.URL(), login, nats.NoReconnect())
+					if err != nil {
+						return false
+					}
+					defer nc.Close()
+					_, err = must(natsjs.New(nc)).Stream(t.Context(), "ORDERS")
+					return err == nil
+				})
+			}
+			if r.modes != "callout" {
+				if err := s.Reload(t.Context(), js+r.config(true)); err != nil {
+					t.Fatal(err)
+				}
+				there("after a reload")
+			}
+			if err := errors.Join(s.Rewrite(js+r.config(true)), s.Stop(t.Context()), s.Restart(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+			there("after a restart")
+		})
 	}
 }

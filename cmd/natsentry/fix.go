@@ -261,7 +261,8 @@ func find(r *finding.Report, args []string) (*fixSubject, error) {
 		return s, nil
 	}
 	for i := range r.Findings {
-		if f := &r.Findings[i]; f.Scope.ServerID == s.server.ID && (id == "" || f.Check == id) && f.Action != finding.Resolved {
+		// What somebody has accepted is closed only if it is named.
+		if f := &r.Findings[i]; f.Scope.ServerID == s.server.ID && (id == "" && f.Waived == nil || f.Check == id) && f.Action != finding.Resolved {
 			s.findings = append(s.findings, f)
 		}
 	}

@@ -225,6 +225,24 @@ func TestFixPlace(t *testing.T) {
 	}
 }
 
+// Paths in the configuration are those of where the files will lie.
+func TestFixInstallDir(t *testing.T) {
+	for _, c := range []struct {
+		flags         fixFlags
+		tls, resolver string
+	}{
+		{fixFlags{dir: "fix", installDir: "/etc/nats"}, "/etc/nats/tls", "/etc/nats/jwt"},
+		{fixFlags{dir: "fix", installDir: "/etc/nats", resolverDir: "/var/lib/nats/jwt"}, "/etc/nats/tls", "/var/lib/nats/jwt"},
+	} {
+		if at, err := c.flags.place(&fixSubject{}); err != nil || at.TLS != c.tls || at.Resolver != c.resolver {
+			t.Errorf("%+v: %+v, %v", c.flags, at, err)
+		}
+	}
+	if at, err := (&fixFlags{dir: "fix"}).place(&fixSubject{}); err != nil || !filepath.IsAbs(filepath.FromSlash(at.TLS)) || !strings.HasSuffix(at.TLS, "/fix/tls") {
+		t.Errorf("%+v, %v", at, err)
+	}
+}
+
 // Two servers of one name are not mixed up.
 func TestFixFindsOne(t *testing.T) {
 	r := oneServer("2.15.2", posture.AuthNone, posture.CauseNoAuthBlock)
@@ -237,6 +255,13 @@ func TestFixFindsOne(t *testing.T) {
 	}
 	if s, err := find(r, []string{"SERVER_007", "N1"}); err != nil || len(s.findings) != 1 {
 		t.Errorf("by its alias: %+v, %v", s, err)
+	}
+	r.Findings[0].Waived = &finding.Waiver{Reason: "a lab"}
+	if s, err := find(r, []string{"N1"}); err != nil || len(s.findings) != 0 {
+		t.Errorf("what is accepted, of a server: %+v, %v", s, err)
+	}
+	if s, err := find(r, []string{"DOOR_001", "N1"}); err != nil || len(s.findings) != 1 {
+		t.Errorf("what is accepted, by name: %+v, %v", s, err)
 	}
 	r.Findings[0].Scope.ServerID = ""
 	if _, err := find(r, []string{"f1"}); err == nil || !strings.Contains(err.Error(), "about no single server") {

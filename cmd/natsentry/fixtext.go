@@ -124,7 +124,7 @@ func (t fixText) steps(w *bufio.Writer) {
 		code("cd "+quoted(filepath.Join(t.dir, "callout"))+" && go mod init callout && go mod tidy && go build", "./callout nats://SERVER:4222 ../secrets/callout.json")
 	}
 	where := "Copy %s beside the configuration file of the server, and include it there: in its block, or as the last line outside of any block. Two keys of one name do not add up, the last one counts. " +
-		"Servers of one cluster must know the same users: give all of them the same files."
+		"Servers of one cluster must know the same users: give all of them the same files, and let nobody but the server read them."
 	step(where, strings.Join(t.toCopy(), ", "))
 	code(t.include()...)
 	effects := strings.Join(t.b.Effects(), " ")
