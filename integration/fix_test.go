@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -22,6 +23,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nkeys"
 
+	"github.com/natsentry/natsentry/agent/finding"
 	"github.com/natsentry/natsentry/agent/posture"
 	"github.com/natsentry/natsentry/agent/probe"
 	"github.com/natsentry/natsentry/integration/fleet"
@@ -136,18 +138,24 @@ func (r *repair) config(fixed bool) string {
 // runFix runs natsentry fix, and returns the directory that it wrote.
 func runFix(t *testing.T, modes string, args ...string) string {
 	t.Helper()
+	dir, _ := runFixOf(t, append([]string{"--mode", modes}, args...)...)
+	return dir
+}
+
+func runFixOf(t *testing.T, args ...string) (dir, printed string) {
+	t.Helper()
 	program, err := buildNatsentry()
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(t.TempDir(), "fix")
-	cmd := exec.CommandContext(t.Context(), program, append([]string{"fix", "--dir", dir, "--mode", modes}, args...)...)
+	dir = filepath.Join(t.TempDir(), "fix")
+	cmd := exec.CommandContext(t.Context(), program, append([]string{"fix", "--dir", dir}, args...)...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("natsentry fix: %v\n%s", err, out)
 	}
 	keepsSecrets(t, dir, out)
-	return dir
+	return dir, string(out)
 }
 
 // keepsSecrets: the files are for their owner, and what is in those of secrets
@@ -635,4 +643,93 @@ func TestFixKeepsStreams(t *testing.T) {
 			there("after a restart")
 		})
 	}
+}
+
+// TestFixDemo closes the doors of the demonstration, each with what is written
+// for its server, and audits it then.
+func TestFixDemo(t *testing.T) {
+	t.Parallel()
+	f := start(t, fleet.Demo()...)
+	safe := f.Server("safe").URL()
+	login := nats.UserInfo(fleet.DemoSystemUser, fleet.DemoSystemPassword)
+	if err := f.WaitActive(t.Context(), safe, len(f.Servers()), login); err != nil {
+		t.Fatal(err)
+	}
+	flags := []string{"--server", safe, "--user", fleet.DemoSystemUser, "--password", fleet.DemoSystemPassword, "--loopback-exposed", "--probe-mqtt", "--wait", "10s"}
+	for _, spec := range fleet.Demo() {
+		if slices.Contains([]string{"safe", "token", "monitor-open"}, spec.Name) {
+			continue // nothing that can be included closes a door there
+		}
+		dir, printed := runFixOf(t, append([]string{spec.Name}, flags...)...)
+		config := spec.Config
+		for name, text := range readFix(t, dir) {
+			if name == "cluster.conf" {
+				if !strings.Contains(strings.Join(strings.Fields(printed), " "), "of the same cluster ask for a password already") {
+					t.Errorf("%s: it does not say that its peers have a password:\n%s", spec.Name, printed)
+				}
+				text = strings.ReplaceAll(text, clearPassword(text), "demo-route")
+			}
+			if name != "leafnode-remote.conf" {
+				config = put(t, config, strings.TrimSuffix(name, ".conf"), text)
+			}
+		}
+		s := f.Server(spec.Name)
+		if strings.Contains(printed, "was reloaded with this") {
+			if err := s.Reload(t.Context(), config); err != nil {
+				t.Fatalf("%s: %v", spec.Name, err)
+			}
+			continue
+		}
+		if err := errors.Join(s.Rewrite(config), s.Stop(t.Context()), s.Restart(t.Context())); err != nil {
+			t.Fatalf("%s: %v", spec.Name, err)
+		}
+	}
+	if err := f.WaitActive(t.Context(), safe, len(f.Servers()), login); err != nil {
+		t.Fatal(err)
+	}
+	program := must(buildNatsentry())
+	out, err := exec.CommandContext(t.Context(), program, append([]string{"audit", "--format", "json", "--fail-on", "none"}, flags...)...).Output()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	var report finding.Report
+	if err := json.Unmarshal(out, &report); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range report.Servers {
+		for _, d := range s.Doors {
+			if d.Access == posture.Open && d.Door != posture.Monitor || d.Access == posture.Unknown && d.Door != posture.Profile {
+				t.Errorf("the %s port of %s is %s: %s", d.Door, s.Name, d.Access, d.Reason)
+			}
+		}
+	}
+	if len(report.Servers) != len(f.Servers()) {
+		t.Errorf("%d servers", len(report.Servers))
+	}
+}
+
+// put includes a text in a configuration, as the last line of its block or of
+// all.
+func put(t *testing.T, config, block, text string) string {
+	t.Helper()
+	if block == "auth" {
+		return config + "\n" + text
+	}
+	begin := strings.Index(config, "\n"+block+" {")
+	if begin < 0 {
+		t.Fatalf("there is no block %s in\n%s", block, config)
+	}
+	depth := 0
+	for i, r := range config[begin:] {
+		switch r {
+		case '{':
+			depth++
+		case '}':
+			if depth--; depth == 0 {
+				return config[:begin+i] + "\n" + text + config[begin+i:]
+			}
+		}
+	}
+	t.Fatalf("the block %s does not end", block)
+	return ""
 }

@@ -123,6 +123,15 @@ only, none is overwritten, and secrets stand in files only. Exit codes:
   natsentry fix --dir fix --mode operator,route
   natsentry fix --dir fix --mode tls-map --new-ca --host n1.example.net`,
 		Args: cobra.MaximumNArgs(2),
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			var ids []string
+			for _, c := range check.Catalogue() {
+				if len(args) == 0 && strings.HasPrefix(c.ID, "DOOR_") {
+					ids = append(ids, c.ID)
+				}
+			}
+			return ids, cobra.ShellCompDirectiveNoFileComp
+		},
 	}
 	f.register(cmd)
 	sweep.register(cmd)
@@ -170,6 +179,7 @@ type fixSubject struct {
 	server   *finding.ReportServer
 	findings []*finding.Finding
 	system   string // the server's system account, where that is known
+	accounts bool   // it has others beside that and the global one
 }
 
 // lookUp finds the subject in a report, or in a sweep.
@@ -191,6 +201,7 @@ func (p *program) lookUp(cmd *cobra.Command, f *fixFlags, sweep *sweepFlags, arg
 	}
 	if srv := state.Snapshot.Server(s.server.ID); srv != nil && srv.AuthMode != posture.AuthOperator {
 		s.system = srv.SystemAccount
+		s.accounts = slices.ContainsFunc(srv.Accounts, func(name string) bool { return name != srv.SystemAccount && name != posture.GlobalAccount })
 	}
 	return s, nil
 }
@@ -317,7 +328,7 @@ func (s *fixSubject) doors() []posture.DoorKind {
 // plan is what the bundle is made of.
 func (f *fixFlags) plan(s *fixSubject, cure fix.Cure) (fix.Plan, error) {
 	plan := fix.Plan{
-		Modes: cure.Modes, NoConfig: cure.NoConfig, KeepAccounts: cure.KeepAccounts || f.keepAccounts,
+		Modes: cure.Modes, NoConfig: cure.NoConfig, KeepAccounts: cure.KeepAccounts || f.keepAccounts || s.accounts && !slices.Contains(cure.Modes, fix.Operator),
 		SystemAccount: cmp.Or(f.system, s.system), Lasts: f.lasts.d, Now: time.Now(),
 	}
 	if !slices.Contains(cure.Modes, fix.TLSMap) {

@@ -123,10 +123,15 @@ func (t fixText) steps(w *bufio.Writer) {
 		step("Build the auth callout service, and start it where it reaches the server. It lets in whom callout.json lists; its function admit is the place for anything else:")
 		code("cd "+quoted(filepath.Join(t.dir, "callout"))+" && go mod init callout && go mod tidy && go build", "./callout nats://SERVER:4222 ../secrets/callout.json")
 	}
-	where := "Copy %s beside the configuration file of the server, and include it there: in its block, or as the last line outside of any block. Two keys of one name do not add up, the last one counts. " +
-		"Servers of one cluster must know the same users: give all of them the same files, and let nobody but the server read them."
+	where := "Copy %s beside the configuration file of the server, and include it there: in its block, or as the last line outside of any block. Two keys of one name do not add up, the last one counts. Nobody but the server should be able to read it."
+	if slices.ContainsFunc(t.b.Modes, fix.OfClients) {
+		where += " Clients move within a cluster, so all its servers must know the same users: give all of them the same files."
+	}
 	step(where, strings.Join(t.toCopy(), ", "))
 	code(t.include()...)
+	for _, note := range t.peersHave() {
+		step("%s", note)
+	}
 	effects := strings.Join(t.b.Effects(), " ")
 	if t.b.Reload() {
 		step("Reload, one server after the other: nats-server --signal reload, or systemctl reload. %s", effects)
@@ -139,12 +144,67 @@ func (t fixText) steps(w *bufio.Writer) {
 			code("put the address of this server in the place of HUB")
 		}
 	}
-	step("See that it is closed:")
-	if t.s.server != nil && address(t.s.server, posture.Client) != "" {
-		code("natsentry probe " + quoted(address(t.s.server, posture.Client)))
-	} else {
-		code("natsentry probe SERVER:4222")
+	step("See that it is closed, with natsentry audit, or from where a stranger would come:")
+	code(t.look())
+}
+
+// look is a command that tries the doors that were closed.
+func (t fixText) look() string {
+	var addresses []string
+	for _, door := range t.b.Closes() {
+		if t.s.server == nil || door == posture.MQTT { // which natsentry probe leaves alone
+			continue
+		}
+		if a := address(t.s.server, door); a != "" {
+			addresses = append(addresses, quoted(a))
+		}
 	}
+	switch {
+	case len(addresses) > 0:
+		return "natsentry probe " + strings.Join(addresses, " ")
+	case t.s.server != nil:
+		return "natsentry audit --probe-mqtt"
+	default:
+		return "natsentry probe SERVER:4222"
+	}
+}
+
+// peersHave warns where other servers ask for something already: then a new
+// secret would keep this one apart from them.
+func (t fixText) peersHave() []string {
+	if t.s.server == nil {
+		return nil
+	}
+	var notes []string
+	note := func(kind posture.DoorKind, say string) {
+		var names []string
+		for i := range t.s.report.Servers {
+			srv := &t.s.report.Servers[i]
+			d := doorOf(srv, kind)
+			// A super-cluster has one password, a cluster one of its own.
+			near := kind == posture.Gateway || srv.Cluster == t.s.server.Cluster && srv.Cluster != ""
+			if srv.ID != t.s.server.ID && near && d != nil && d.Access == posture.Closed {
+				names = append(names, short(srv.Name))
+			}
+		}
+		if len(names) > 0 {
+			more := ""
+			if len(names) > shownSubjects {
+				names, more = names[:shownSubjects], " and others"
+			}
+			notes = append(notes, strings.Join(names, ", ")+more+say)
+		}
+	}
+	if slices.ContainsFunc(t.b.Modes, fix.OfClients) {
+		note(posture.Client, " of the same cluster ask for credentials already. Clients move between these servers: if they should, give this one the users that the others have, in the place of the new ones.")
+	}
+	if t.b.Has(fix.Route) {
+		note(posture.Route, " of the same cluster ask for a password already. This server needs theirs: put it into cluster.conf in the place of the new one, or give the new one to all of them.")
+	}
+	if t.b.Has(fix.Gateway) {
+		note(posture.Gateway, " ask for a password at their gateways already. This server needs theirs: put it into gateway.conf in the place of the new one, or give the new one to all of them.")
+	}
+	return notes
 }
 
 // include says where the files go.
