@@ -39,7 +39,7 @@ func addCallout(b *builder) error {
 	b.Service = &Service{Login: login}
 	entries := []string{service}
 	auth := []string{fmt.Sprintf("%q", serviceUser)}
-	password, hash, err := newPassword()
+	password, hash, err := b.newPassword()
 	if err != nil {
 		return err
 	}

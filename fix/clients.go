@@ -1,6 +1,7 @@
 package fix
 
 import (
+	"cmp"
 	"crypto/rand"
 	"fmt"
 	"strings"
@@ -65,9 +66,9 @@ const bcryptCost = 11
 
 // newPassword makes a password of 130 random bits, and its hash. It consists
 // of letters and digits, so that it needs no quoting, nor escaping in a URL.
-func newPassword() (password, hash string, err error) {
+func (b *builder) newPassword() (password, hash string, err error) {
 	password = rand.Text()
-	h, err := bcrypt.GenerateFromPassword([]byte(password), bcryptCost)
+	h, err := bcrypt.GenerateFromPassword([]byte(password), cmp.Or(b.plan.Cost, bcryptCost))
 	return password, string(h), err
 }
 
@@ -126,7 +127,7 @@ func (b *builder) names() []Login {
 // passwordUser makes a user with a password, and keeps it in the file that the
 // login names.
 func (b *builder) passwordUser(l Login) (entry string, _ Login, err error) {
-	password, hash, err := newPassword()
+	password, hash, err := b.newPassword()
 	if err != nil {
 		return "", Login{}, err
 	}

@@ -151,6 +151,8 @@ type Plan struct {
 	// for ever, which certificates cannot be: they then last ten years.
 	Lasts time.Duration
 	Now   time.Time
+	// Cost of the passwords' hashes; 0 is 11, as nats-server itself makes them.
+	Cost int
 }
 
 // Bundle is what a plan has led to.

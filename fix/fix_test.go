@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/jwt/v2"
+	"golang.org/x/crypto/bcrypt"
 
 	"github.com/natsentry/natsentry/agent/check"
 	"github.com/natsentry/natsentry/agent/posture"
@@ -58,7 +59,7 @@ func TestCuresAndRemediesAgree(t *testing.T) {
 			if len(cure.Modes) == 0 {
 				continue
 			}
-			b, err := New(Plan{Modes: cure.Modes, NoConfig: cure.NoConfig, KeepAccounts: cure.KeepAccounts, Now: time.Now()})
+			b, err := New(Plan{Modes: cure.Modes, NoConfig: cure.NoConfig, KeepAccounts: cure.KeepAccounts, Now: time.Now(), Cost: bcrypt.MinCost})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -105,7 +106,7 @@ func TestNewRefuses(t *testing.T) {
 
 func newBundle(t *testing.T, modes ...Mode) *Bundle {
 	t.Helper()
-	b, err := New(Plan{Modes: modes, Now: time.Now(), Lasts: time.Hour})
+	b, err := New(Plan{Modes: modes, Now: time.Now(), Lasts: time.Hour, Cost: bcrypt.MinCost})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,6 +187,19 @@ func TestSecretFiles(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// Hashes cost what those of nats-server cost.
+func TestCost(t *testing.T) {
+	b, err := New(Plan{Modes: []Mode{Users}, KeepAccounts: true, Now: time.Now()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(b.Files(Place{})[0].Text, `password: "`)
+	hash, _, _ := strings.Cut(rest, `"`)
+	if cost, err := bcrypt.Cost([]byte(hash)); err != nil || cost != 11 {
+		t.Errorf("%d, %v", cost, err)
 	}
 }
 

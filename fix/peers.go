@@ -5,14 +5,12 @@ import (
 	"fmt"
 	"strings"
 
-	"golang.org/x/crypto/bcrypt"
-
 	"github.com/natsentry/natsentry/agent/posture"
 )
 
 // peer makes the user and password of the servers on one kind of door.
-func (b *builder) peer(door posture.DoorKind, user string) Peer {
-	p := Peer{Door: door, User: user, password: rand.Text()}
+func (b *builder) peer(door posture.DoorKind, user, password string) Peer {
+	p := Peer{Door: door, User: user, password: password}
 	b.Peers = append(b.Peers, p)
 	return p
 }
@@ -37,7 +35,7 @@ func (p Peer) urls(scheme string, addresses []string) string {
 }
 
 func addRoute(b *builder) error {
-	p := b.peer(posture.Route, "route")
+	p := b.peer(posture.Route, "route", rand.Text())
 	b.put(Route, "", func(at Place) string {
 		if len(at.Routes) == 0 {
 			return p.inClear() + "# In the block cluster, put this user and password into the URLs of routes: they\n# look like nats-route://USER:PASSWORD@HOST:PORT\n"
@@ -48,7 +46,7 @@ func addRoute(b *builder) error {
 }
 
 func addGateway(b *builder) error {
-	p := b.peer(posture.Gateway, "gateway")
+	p := b.peer(posture.Gateway, "gateway", rand.Text())
 	b.put(Gateway, "", func(at Place) string {
 		text := p.inClear()
 		if len(at.Gateways) == 0 {
@@ -64,11 +62,11 @@ func addGateway(b *builder) error {
 }
 
 func addLeafnode(b *builder) error {
-	p := b.peer(posture.Leafnode, "leaf")
-	hash, err := bcrypt.GenerateFromPassword([]byte(p.password), bcryptCost)
+	password, hash, err := b.newPassword()
 	if err != nil {
 		return err
 	}
+	p := b.peer(posture.Leafnode, "leaf", password)
 	text := fmt.Sprintf("# Leafnodes land in %s; account: NAME takes them elsewhere.\nauthorization {\n  user: %q\n  password: %q\n}\n", globalAccount, p.User, hash)
 	if b.has(Operator) {
 		return errOperatorLeaf

@@ -733,3 +733,16 @@ func put(t *testing.T, config, block, text string) string {
 	t.Fatalf("the block %s does not end", block)
 	return ""
 }
+
+// TestFurtherAccountTakesJetStream is why the users stay in the global account,
+// and why no account is added beside it.
+func TestFurtherAccountTakesJetStream(t *testing.T) {
+	t.Parallel()
+	for accounts, want := range map[string]bool{"": true, sysAccount: true, `accounts { AUTH { users: [ { user: callout, password: callout } ] } }` + "\n": false} {
+		s := start(t, fleet.Spec{Name: "n1", Config: `jetstream { store_dir: "{{dir}}/jetstream" }` + "\n" + guestUser + accounts}).Server("n1")
+		js := must(natsjs.New(connect(t, s.URL(), nats.UserInfo("guest", "guest"))))
+		if _, err := js.AccountInfo(t.Context()); (err == nil) != want {
+			t.Errorf("with %q: %v", accounts, err)
+		}
+	}
+}

@@ -243,6 +243,16 @@ func TestFixInstallDir(t *testing.T) {
 	}
 }
 
+// Accounts that the server has stay: ours would replace them.
+func TestFixKeepsAccounts(t *testing.T) {
+	for mode, want := range map[fix.Mode]bool{fix.Users: true, fix.NKey: true, fix.Operator: false} {
+		plan, err := (&fixFlags{}).plan(&fixSubject{accounts: true, system: "SYS"}, fix.Cure{Modes: []fix.Mode{mode}})
+		if err != nil || plan.KeepAccounts != want || plan.SystemAccount != "SYS" {
+			t.Errorf("%s: %+v, %v", mode, plan, err)
+		}
+	}
+}
+
 // Two servers of one name are not mixed up.
 func TestFixFindsOne(t *testing.T) {
 	r := oneServer("2.15.2", posture.AuthNone, posture.CauseNoAuthBlock)

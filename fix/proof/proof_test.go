@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/bcrypt"
+
 	"github.com/natsentry/natsentry/agent/posture"
 	"github.com/natsentry/natsentry/fix"
 	"github.com/natsentry/natsentry/integration/fleet"
@@ -14,7 +16,7 @@ import (
 
 func bundle(t *testing.T, plan fix.Plan) *fix.Bundle {
 	t.Helper()
-	plan.Now = time.Now()
+	plan.Now, plan.Cost = time.Now(), bcrypt.MinCost
 	b, err := fix.New(plan)
 	if err != nil {
 		t.Fatal(err)
