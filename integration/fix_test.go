@@ -312,7 +312,7 @@ func logsIn(t *testing.T, s *fleet.Server, dir, name string) {
 	t.Helper()
 	right, wrong := fixLogins(t, dir, name)
 	eventually(t, name+" is let in", func() bool {
-		nc, err := nats.Connect(s.URL(), right, nats.NoReconnect())
+		nc, err := nats.Connect(s.URL(), right, nats.NoReconnect(), nats.Timeout(20*time.Second))
 		if err != nil {
 			t.Logf("%s: %v", name, err)
 			return false
@@ -321,7 +321,7 @@ func logsIn(t *testing.T, s *fleet.Server, dir, name string) {
 		return nc.Flush() == nil
 	})
 	for how, opt := range wrong {
-		if nc, err := nats.Connect(s.URL(), opt, nats.NoReconnect()); err == nil {
+		if nc, err := nats.Connect(s.URL(), opt, nats.NoReconnect(), nats.Timeout(20*time.Second)); err == nil {
 			nc.Close()
 			t.Errorf("%s is let in %s", name, how)
 		}
