@@ -7,8 +7,8 @@
 //     writes it down. Package proof tries it first;
 //   - every password, seed and key of a bundle is new, and comes from
 //     crypto/rand;
-//   - what a secret is stands in a file that says so ([File.Secret]), and in a
-//     [Login], which prints its name and nothing else. The configuration of
+//   - what is secret stands in a file that says so ([File.Secret]), and in
+//     values that print as a name and nothing else. The configuration of
 //     clients holds hashes and public keys only. Passwords of routes and
 //     gateways must stand in clear in theirs, because the server logs in to
 //     its peers with them;

@@ -327,8 +327,11 @@ func (s *fixSubject) doors() []posture.DoorKind {
 
 // plan is what the bundle is made of.
 func (f *fixFlags) plan(s *fixSubject, cure fix.Cure) (fix.Plan, error) {
+	// In operator mode the accounts of the configuration cannot stay, and the
+	// text says so.
+	keep := (cure.KeepAccounts || s.accounts) && !slices.Contains(cure.Modes, fix.Operator)
 	plan := fix.Plan{
-		Modes: cure.Modes, NoConfig: cure.NoConfig, KeepAccounts: cure.KeepAccounts || f.keepAccounts || s.accounts && !slices.Contains(cure.Modes, fix.Operator),
+		Modes: cure.Modes, NoConfig: cure.NoConfig, KeepAccounts: keep || f.keepAccounts,
 		SystemAccount: cmp.Or(f.system, s.system), Lasts: f.lasts.d, Now: time.Now(),
 	}
 	if !slices.Contains(cure.Modes, fix.TLSMap) {

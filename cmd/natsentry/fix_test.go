@@ -246,9 +246,11 @@ func TestFixInstallDir(t *testing.T) {
 // Accounts that the server has stay: ours would replace them.
 func TestFixKeepsAccounts(t *testing.T) {
 	for mode, want := range map[fix.Mode]bool{fix.Users: true, fix.NKey: true, fix.Operator: false} {
-		plan, err := (&fixFlags{}).plan(&fixSubject{accounts: true, system: "SYS"}, fix.Cure{Modes: []fix.Mode{mode}})
-		if err != nil || plan.KeepAccounts != want || plan.SystemAccount != "SYS" {
-			t.Errorf("%s: %+v, %v", mode, plan, err)
+		for _, hidden := range []bool{true, false} {
+			plan, err := (&fixFlags{}).plan(&fixSubject{accounts: !hidden, system: "SYS"}, fix.Cure{Modes: []fix.Mode{mode}, KeepAccounts: hidden})
+			if err != nil || plan.KeepAccounts != want || plan.SystemAccount != "SYS" {
+				t.Errorf("%s: %+v, %v", mode, plan, err)
+			}
 		}
 	}
 }
