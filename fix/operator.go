@@ -16,8 +16,10 @@ var errOperatorLeaf = errors.New("in operator mode leafnodes log in with credent
 //
 // The identity keys sign only what nothing else can sign: the operator his own
 // JWT. Signing keys do the rest, so that one that leaks can be replaced.
+//
+// The server that it is for has no accounts block any more: the text says to
+// take it out.
 func addOperator(b *builder) error {
-	b.asFound()
 	identity, err := newKey(nkeys.CreateOperator)
 	if err != nil {
 		return err

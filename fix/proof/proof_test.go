@@ -38,6 +38,7 @@ func TestProves(t *testing.T) {
 		"beside-accounts":            {Modes: []fix.Mode{fix.Users}, KeepAccounts: true},
 		"beside-accounts-nkey":       {Modes: []fix.Mode{fix.NKey}, KeepAccounts: true},
 		"beside-accounts-tls":        {Modes: []fix.Mode{fix.TLSMap}, KeepAccounts: true},
+		"operator-named-system":      {Modes: []fix.Mode{fix.Operator}, SystemAccount: "SYS"},
 		"named-system":               {Modes: []fix.Mode{fix.Users}, SystemAccount: "SYS"},
 		"beside-accounts-and-system": {Modes: []fix.Mode{fix.Users}, SystemAccount: "SYS", KeepAccounts: true},
 	}
