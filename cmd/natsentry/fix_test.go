@@ -68,7 +68,7 @@ func TestFixSecretsStayPrivate(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "secrets"), 0o755); err != nil { //nolint:gosec // that is the point
 		t.Fatal(err)
 	}
-	r := exec(t, "fix", "--dir", dir, "--mode", "no-auth-user,leafnode")
+	r := exec(t, "fix", "--dir", dir, "--mode", "nkey")
 	if r.code != exitUsageOrConn || r.stdout != "" || !strings.Contains(r.stderr, "others may look into secrets") {
 		t.Errorf("%+v", r)
 	}
@@ -290,7 +290,7 @@ func TestFixFromHostileReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "fix")
-	r := execIn(t.Context(), t, func(p *program) { p.stdin = strings.NewReader(string(text)) }, "fix", "f1", "--dir", dir, "--from", "-")
+	r := execIn(t.Context(), t, func(p *program) { p.stdin = strings.NewReader(string(text)) }, "fix", "f1", "--dir", dir, "--mode", "nkey", "--from", "-")
 	if r.code != 0 || !strings.Contains(r.stdout, "Proven") {
 		t.Errorf("%+v", r)
 	}
