@@ -99,32 +99,9 @@ for servers that are silent. It ends earlier when all have answered.`,
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "show info findings and all evidence in full")
 	sweep.register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		ctx := cmd.Context()
-		t, err := p.loadTarget(ctx)
+		state, err := p.sweepOnce(cmd, &sweep)
 		if err != nil {
 			return err
-		}
-		cfg, err := sweep.config(t)
-		if err != nil {
-			return &usageError{cmd.CommandPath(), err}
-		}
-		var refused refusals
-		nc, err := p.connect(ctx, t, refused.add)
-		if err != nil {
-			return err
-		}
-		defer nc.Close()
-		a, err := agent.New(nc, cfg)
-		if err != nil {
-			return err
-		}
-		defer a.Close()
-		done := p.progress("asking the servers of " + cfg.System)
-		state, err := a.Sweep(ctx, true)
-		done()
-		refused.tell(p)
-		if err != nil {
-			return t.sweepFailed(nc, err)
 		}
 		report := state.Report()
 		if err := p.printReport(report, format.value, verbose); err != nil {
@@ -133,6 +110,38 @@ for servers that are silent. It ends earlier when all have answered.`,
 		return judge(report, failOn.value, strict)
 	}
 	return cmd
+}
+
+// sweepOnce connects and looks once.
+func (p *program) sweepOnce(cmd *cobra.Command, sweep *sweepFlags) (*agent.State, error) {
+	ctx := cmd.Context()
+	t, err := p.loadTarget(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := sweep.config(t)
+	if err != nil {
+		return nil, &usageError{cmd.CommandPath(), err}
+	}
+	var refused refusals
+	nc, err := p.connect(ctx, t, refused.add)
+	if err != nil {
+		return nil, err
+	}
+	defer nc.Close()
+	a, err := agent.New(nc, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer a.Close()
+	done := p.progress("asking the servers of " + cfg.System)
+	state, err := a.Sweep(ctx, true)
+	done()
+	refused.tell(p)
+	if err != nil {
+		return nil, t.sweepFailed(nc, err)
+	}
+	return state, nil
 }
 
 // judge turns a report into the program's verdict; nil is exit code 0.

@@ -130,7 +130,8 @@ line, and so are its contexts.`,
   natsentry audit --context prod-sys      # one look, a report and an exit code
   natsentry run --context prod-sys        # keep watch and answer requests
   natsentry sessions --lockout nats.conf  # whom a configuration would lock out
-  natsentry checks DOOR_001               # what a finding means`,
+  natsentry checks DOOR_001               # what a finding means
+  natsentry fix DOOR_001 n1 --dir fix     # the configuration that closes it, proven`,
 		Args:              cobra.ArbitraryArgs,
 		RunE:              help,
 		SilenceErrors:     true,
@@ -147,7 +148,7 @@ line, and so are its contexts.`,
 	p.connection.register(root, p)
 	root.AddCommand(
 		p.auditCommand(), p.probeCommand(), p.sessionsCommand(), p.runCommand(), p.watchCommand(), p.historyCommand(), p.demoCommand(),
-		p.checksCommand(), p.advisoriesCommand(), p.permissionsCommand(), p.setupCommand(), p.versionCommand(), p.completionCommand(),
+		p.checksCommand(), p.advisoriesCommand(), p.fixCommand(), p.permissionsCommand(), p.setupCommand(), p.versionCommand(), p.completionCommand(),
 	)
 	for _, cmd := range root.Commands() {
 		cmd.Flags().SortFlags = false

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -159,42 +158,5 @@ func (a *age) Set(s string) error {
 		return errors.New("it must look like 12h, 90d, 12w or 1y")
 	}
 	*a = age{s, d}
-	return nil
-}
-
-// file is one that is to be written.
-type file struct{ name, text string }
-
-// writeNew writes files that do not exist yet into a directory, all or none.
-func writeNew(dir string, files []file) (err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("--dir: %w", err)
-	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return fmt.Errorf("--dir: %w", err)
-	}
-	defer func() { _ = root.Close() }() // nothing is left to do when it fails
-	var written []string
-	defer func() {
-		for _, name := range written {
-			if err != nil {
-				_ = root.Remove(name) // the first error tells more
-			}
-		}
-	}()
-	for _, f := range files {
-		out, err := root.OpenFile(f.name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if errors.Is(err, os.ErrExist) {
-			return fmt.Errorf("%s has a file %s, and none is overwritten: name another directory with --dir, or move that file away", dir, f.name)
-		} else if err != nil {
-			return fmt.Errorf("--dir: %w", err)
-		}
-		written = append(written, f.name)
-		_, err = out.WriteString(f.text)
-		if err := errors.Join(err, out.Close()); err != nil {
-			return fmt.Errorf("--dir: %w", err)
-		}
-	}
 	return nil
 }

@@ -189,7 +189,7 @@ func (s setup) bucketCommand(creds string) string {
 // readStream shows what is kept, and then what comes.
 const readStream = "nats sub --stream " + service.StoreStream + " --all"
 
-var plainPath = regexp.MustCompile(`^[0-9A-Za-z_./+-]+$`)
+var plainPath = regexp.MustCompile(`^[0-9A-Za-z_./:+-]+$`)
 
 // quoted is a path as a shell takes it.
 func quoted(path string) string {
