@@ -14,8 +14,8 @@ import (
 	"github.com/natsentry/natsentry/fix"
 )
 
-// inside lists what is in a directory and below, for their owner only.
-func inside(t *testing.T, dir string) []string {
+// within lists what is in a directory and below, for their owner only.
+func within(t *testing.T, dir string) []string {
 	t.Helper()
 	var out []string
 	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
@@ -52,8 +52,8 @@ func TestFixOverwritesNothing(t *testing.T) {
 		if r.code != exitUsageOrConn || r.stdout != "" || !strings.Contains(r.stderr, "has a file "+name+", and none is overwritten") {
 			t.Errorf("%s: %+v", name, r)
 		}
-		if text, err := os.ReadFile(mine); err != nil || string(text) != "mine" || len(inside(t, dir)) != 1 {
-			t.Errorf("%s: %s, %v, %v", name, text, err, inside(t, dir))
+		if text, err := os.ReadFile(mine); err != nil || string(text) != "mine" || len(within(t, dir)) != 1 {
+			t.Errorf("%s: %s, %v, %v", name, text, err, within(t, dir))
 		}
 	}
 }
@@ -136,7 +136,7 @@ func TestFixWithCertificates(t *testing.T) {
 				}
 				return
 			}
-			if got := inside(t, dir); len(got) != 1 || got[0] != "auth.conf" {
+			if got := within(t, dir); len(got) != 1 || got[0] != "auth.conf" {
 				t.Errorf("%v", got)
 			}
 			text, err := os.ReadFile(filepath.Join(dir, "auth.conf"))
