@@ -40,6 +40,8 @@ var connections = flag.Int("connections", 1000, "clients of BenchmarkEveryone")
 //	agent-ms/op     CPU of this process for one answer
 //	kept-B/conn     that this process keeps of a session
 //	made-B/conn     that it allocates meanwhile
+//	claims-ms/op    CPU of the server for one look at all accounts, in operator mode
+//	claims-B/op     of the answers to that
 func BenchmarkEveryone(b *testing.B) {
 	b.Run("passwords", func(b *testing.B) {
 		config := closedApp + "ping_interval: \"1h\"\nmax_connections: 100000\n"
@@ -107,9 +109,30 @@ func crowd(b *testing.B, config string, sys nats.Option, login func(int) func(st
 	b.ReportMetric(agent.Seconds()*1000/n, "agent-ms/op")
 	b.ReportMetric(float64(kept)/each, "kept-B/conn")
 	b.ReportMetric(float64(made)/each, "made-B/conn")
-	if srv.AuthMode == posture.AuthUnknown {
+	switch srv.AuthMode {
+	case posture.AuthUnknown:
 		b.Error("the server's mode is not known")
+	case posture.AuthOperator:
+		lookAtClaims(b, c, snap, s)
+	case posture.AuthNone, posture.AuthStatic:
 	}
+}
+
+// lookAtClaims measures what a look at all accounts takes from the same server.
+func lookAtClaims(b *testing.B, c *collect.Collector, snap *posture.Snapshot, s *fleet.Server) {
+	b.Helper()
+	b.StopTimer()
+	c.WatchCost()
+	before := processCPU(b, s.Pid())
+	for range b.N {
+		trust := must(c.LookAtAccounts(b.Context(), snap, nil))
+		if len(trust.Accounts) == 0 || trust.Left != 0 || len(trust.Gaps) != 0 {
+			b.Fatalf("%d accounts, %d left, gaps %v", len(trust.Accounts), trust.Left, trust.Gaps)
+		}
+	}
+	n := float64(b.N)
+	b.ReportMetric((processCPU(b, s.Pid())-before).Seconds()*1000/n, "claims-ms/op")
+	b.ReportMetric(float64(c.WatchCost().Bytes)/n, "claims-B/op")
 }
 
 // arrive connects all clients, some at a time.
