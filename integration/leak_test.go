@@ -158,7 +158,7 @@ func (s *search) run(store bool, login string) {
 		if log == "info json" {
 			keep += " " + login
 		}
-		s.agents[system] = s.b.start("natsentry run --loopback-exposed --interval 500ms --session-interval 500ms --watch-interval 200ms --wait 1s --probe-interval 1s --system " +
+		s.agents[system] = s.b.start("natsentry run --loopback-exposed --interval 500ms --session-interval 500ms --watch-interval 200ms --wait 1s --probe-interval 1s --everyone-interval 500ms --account-interval 1s --system " +
 			system + " --log-level " + level + " --log-format " + format + keep)
 	}
 	s.sweeps(2)
@@ -176,15 +176,16 @@ func (s *search) sweeps(more int) {
 // ask asks all endpoints, and runs all commands that print what natsentry knows.
 func (s *search) ask(targets ...*fleet.Server) {
 	s.t.Helper()
-	for _, subject := range []string{"", ".servers", ".findings", ".sessions", ".checks", ".history", ".scan"} {
-		answer, err := s.admin.Request("audit.auth"+subject, nil, 20*time.Second)
+	for _, request := range []string{"", ".servers", ".findings", ".sessions", `.sessions {"grouped":true}`, ".checks", ".history", ".scan"} {
+		subject, payload, _ := strings.Cut(request, " ")
+		answer, err := s.admin.Request("audit.auth"+subject, []byte(payload), 20*time.Second)
 		if err != nil {
 			s.t.Fatalf("audit.auth%s: %v", subject, err)
 		}
 		if e := answer.Header.Get("Nats-Service-Error"); e != "" {
 			s.t.Errorf("audit.auth%s: %s", subject, e)
 		}
-		s.add("answer of audit.auth"+subject, fmt.Appendf(nil, "%v %s", answer.Header, answer.Data))
+		s.add("answer of audit.auth"+request, fmt.Appendf(nil, "%v %s", answer.Header, answer.Data))
 	}
 	for _, subject := range []string{"PING", "INFO", "STATS"} {
 		answer, err := s.admin.Request("$SRV."+subject+".natsentry", nil, 5*time.Second)
@@ -197,6 +198,7 @@ func (s *search) ask(targets ...*fleet.Server) {
 	for _, format := range []string{"text", "json", "markdown"} {
 		commands = append(commands,
 			"natsentry audit --loopback-exposed --strict --format "+format, "natsentry audit --loopback-exposed --verbose --fail-on info --format "+format,
+			"natsentry sessions --format "+format, "natsentry sessions --lockout users --format "+format,
 			"natsentry history --format "+format, "natsentry history --transitions --format "+format)
 		for _, target := range targets {
 			commands = append(commands, "natsentry probe --verbose --format "+strings.Replace(format, "text", "table", 1)+" "+strings.TrimPrefix(target.URL(), "nats://"))

@@ -317,7 +317,7 @@ system_account: SYS
 // viewed: people who page through the stream see findings.
 func viewed(t *testing.T, reader *bench) {
 	t.Helper()
-	shown := reader.onTerminal(t, "nats stream view NATSENTRY")
+	shown := reader.onTerminal(t, "nats stream view NATSENTRY --subject 'audit.store.finding.prod.DOOR_009.>'")
 	if !strings.Contains(shown, "Subject: audit.store.finding.prod.") || !strings.Contains(shown, "natsentry.v1.finding") {
 		t.Errorf("nats stream view shows %s", shown)
 	}
