@@ -311,6 +311,16 @@ system_account: SYS
 	if _, err := app.Request(service.StoreAPI+".STREAM.INFO."+service.StoreStream, nil, time.Second); !errors.Is(err, nats.ErrNoResponders) {
 		t.Errorf("another account reaches the store: %v", err)
 	}
+	viewed(t, audit)
+}
+
+// viewed: people who page through the stream see findings.
+func viewed(t *testing.T, reader *bench) {
+	t.Helper()
+	shown := reader.onTerminal(t, "nats stream view NATSENTRY")
+	if !strings.Contains(shown, "Subject: audit.store.finding.prod.") || !strings.Contains(shown, "natsentry.v1.finding") {
+		t.Errorf("nats stream view shows %s", shown)
+	}
 }
 
 // TestSetupAges: the nats command reads an age as we do.
@@ -375,6 +385,7 @@ func TestSetupUnderAnOperator(t *testing.T) {
 		asDeclared(t, connect(t, f.Server("n1").URL(), nats.UserCredentials(filepath.Join(b.dir, "audit.creds"))), 1, 365*24*time.Hour)
 		keeps(t, n1, b.as(f.Server("n1"), "NATS_CREDS=audit.creds"), natsentryRun+" --creds natsentry.creds")
 		onlyTheSystemAccount(t, b, op, f)
+		viewed(t, b.as(f.Server("n1"), "NATS_CREDS=audit.creds"))
 	})
 	t.Run("memory", func(t *testing.T) {
 		t.Parallel()
