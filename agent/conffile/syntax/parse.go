@@ -36,7 +36,8 @@ type Node struct {
 	Value any
 	Pos   Pos    // of its key; of a value in an array, its own
 	Var   string // the variable that it was taken from
-	Unset bool   // and that has no value
+	Env   bool   // which is one of the environment
+	Unset bool   // and which has no value
 
 	depth, size int
 }
@@ -95,8 +96,8 @@ type Surroundings struct {
 // Tree is a configuration as it was read.
 type Tree struct {
 	Root  *Map
-	Files []File      // in the order in which they were first read
-	Unset []*Node     // uses of variables without a value, in the order of their places
+	Files []File  // in the order in which they were first read
+	Unset []*Node // uses of variables without a value, in the order of their places
 	names map[string]int
 }
 
@@ -354,13 +355,19 @@ func (p *parser) include(it item) error {
 	if top.block == nil {
 		return p.fail(it, "include in an array")
 	}
+	copies := make(map[*Entry]*Entry, len(included.Entries))
 	for _, e := range included.Entries {
-		if e.Replaced != nil {
+		copies[e] = &Entry{Key: e.Key, Pos: e.Pos, Node: e.Node, Used: e.Used}
+	}
+	for _, e := range included.Entries {
+		c := copies[e]
+		if top.size += e.Node.size; e.Replaced != nil {
+			c.Replaced = copies[e.Replaced]
+			top.block.Entries = append(top.block.Entries, c)
 			continue
 		}
-		top.size += e.Node.size
 		top.depth = max(top.depth, e.Node.depth)
-		top.block.set(&Entry{Key: e.Key, Pos: e.Pos, Node: e.Node, Used: e.Used})
+		top.block.set(c)
 	}
 	if top.size > mostNodes {
 		return p.fail(it, "it has more than %d values, with every use of a variable counted", mostNodes)
@@ -390,7 +397,7 @@ func (p *parser) variable(it item) error {
 	case err != nil:
 		return p.fail(it, "a variable could not be read: %s", err)
 	}
-	n.Var = it.val
+	n.Var, n.Env = it.val, true
 	return p.set(it, n)
 }
 

@@ -159,7 +159,9 @@ func TestPlaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got []string
-	say := func(what string, p Pos) { got = append(got, fmt.Sprintf("%s %s:%d:%d", what, p.File, p.Line, p.Column)) }
+	say := func(what string, p Pos) {
+		got = append(got, fmt.Sprintf("%s %s:%d:%d", what, p.File, p.Line, p.Column))
+	}
 	for _, e := range tree.Root.Entries {
 		say(e.Key, e.Pos)
 		if e.Replaced != nil {
