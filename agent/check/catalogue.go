@@ -5,9 +5,12 @@ package check
 func Catalogue() []*Check { return catalogue }
 
 var catalogue = []*Check{
-	door001, door002, door003, door004, door005, door006, door007, door009,
-	sess001, sess002,
+	door001, door002, door003, door004, door005, door006, door007, door008, door009,
+	sess001, sess002, sess004,
 	fleet001, fleet002, fleet003, fleet004, fleet005, fleet006, fleet007, fleet008,
 	tls001, tls002, tls003, tls005,
+	cred002, cred003, cred004,
+	jwt040, jwt041,
+	conf001, conf002, conf003, conf004, conf005, conf007,
 	policy001,
 }

@@ -100,6 +100,27 @@ type Remedy struct {
 	Reload bool   // a reload applies it; otherwise the server must be restarted
 }
 
+// Sight says of what a check can judge.
+type Sight uint8
+
+// The values of Sight.
+const (
+	Live Sight = iota // servers that run
+	Lint              // their configurations
+	Both
+)
+
+var sightNames = [...]string{Live: "live", Lint: "lint", Both: "both"}
+
+func (s Sight) String() string { return sightNames[min(int(s), len(sightNames)-1)] }
+
+// MarshalText writes the word that documents use.
+func (s Sight) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// sees tells whether a check can judge what is known from configurations, or
+// what is known from servers that run.
+func (s Sight) sees(config bool) bool { return s == Both || (s == Lint) == config }
+
 // Check is one entry of the catalogue. Exactly one of Door, Server, Group,
 // Operator and Account is set.
 type Check struct {
@@ -108,6 +129,7 @@ type Check struct {
 	Severity Severity
 	Title    string // what is wrong, in a few words
 	Doc      string // why it matters, and how it is judged
+	Sight    Sight
 	Needs    posture.Input
 	Since    posture.Since // servers older than this cannot tell
 

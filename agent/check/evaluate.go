@@ -42,6 +42,9 @@ func Evaluate(snap *posture.Snapshot, policy Policy) []Result {
 }
 
 func (c *Check) judge(out []Result, snap *posture.Snapshot, policy Policy) []Result {
+	if !c.Sight.sees(snap.Config) {
+		return out
+	}
 	if c.Group != nil {
 		nameless := unnamed(snap)
 		for _, g := range groups(snap, c.By) {
@@ -99,6 +102,9 @@ func (c *Check) judgeDoor(policy Policy, snap *posture.Snapshot, s *posture.Serv
 // cannotTell is the one place where a missing answer or an old server makes
 // an outcome Unknown. ok means that the check may judge.
 func (c *Check) cannotTell(s *posture.Server) (v Verdict, ok bool) {
+	if s.Config != nil {
+		return Verdict{}, true // nothing was to be asked
+	}
 	if !s.Heard.Has(c.Needs) {
 		missing := (c.Needs &^ s.Heard).InputNames()
 		return unknown("no answer to %s", strings.Join(missing, ", ")), false

@@ -215,6 +215,81 @@ var fixtures = map[string]struct {
 		pass:    fleet(server("n1", on(posture.Websocket, "0.0.0.0", expires(90*24*time.Hour)))),
 		unknown: fleet(server("n1", on(posture.Websocket, "0.0.0.0"), deaf)),
 	},
+	"DOOR_008": {
+		fail:    configured(on(posture.Profile, "0.0.0.0", says(posture.Open))),
+		pass:    configured(on(posture.Profile, "127.0.0.1", says(posture.Open))),
+		unknown: configured(on(posture.Profile, "0.0.0.0", says(posture.Unknown))),
+	},
+	"SESS_004": {
+		fail:    configured(login(posture.ConfigLogin{User: "app", Where: "authorization", Secret: posture.SecretNone})),
+		pass:    configured(login(posture.ConfigLogin{User: "app", Where: "authorization", Secret: posture.SecretHashed})),
+		unknown: configured(login(posture.ConfigLogin{User: "app", Where: "authorization", Secret: posture.SecretUnset})),
+	},
+	"CRED_002": {
+		fail:    configured(login(posture.ConfigLogin{User: "app", Where: "authorization", Secret: posture.SecretPlain})),
+		pass:    configured(login(posture.ConfigLogin{User: "app", Where: "authorization", Secret: posture.SecretPlain, Outside: true})),
+		unknown: configured(refused),
+	},
+	"CRED_003": {
+		fail:    configured(login(posture.ConfigLogin{User: "app", Where: "authorization", Secret: posture.SecretPlain, Length: 11})),
+		pass:    configured(login(posture.ConfigLogin{User: "app", Where: "authorization", Secret: posture.SecretPlain, Length: 12})),
+		unknown: configured(login(posture.ConfigLogin{User: "app", Where: "authorization", Secret: posture.SecretUnset})),
+	},
+	"CRED_004": {
+		fail: configured(login(posture.ConfigLogin{User: "app", Where: "accounts.APP", Client: true}),
+			login(posture.ConfigLogin{User: "web", Where: "accounts.APP", Client: true, Restricted: true})),
+		pass: configured(login(posture.ConfigLogin{User: "app", Where: "accounts.APP", Client: true}),
+			login(posture.ConfigLogin{User: "web", Where: "accounts.WEB", Client: true})),
+		unknown: configured(refused),
+	},
+	"JWT_040": {
+		fail:    configured(resolver(posture.Resolver{Kind: "full", AllowDelete: true})),
+		pass:    configured(resolver(posture.Resolver{Kind: "full"})),
+		unknown: configured(refused),
+	},
+	"JWT_041": {
+		fail:    configured(resolver(posture.Resolver{Kind: "memory"})),
+		pass:    configured(resolver(posture.Resolver{Kind: "full"})),
+		unknown: configured(refused),
+	},
+	"CONF_001": {
+		fail:    configured(commented, door(posture.Client, says(posture.Open))),
+		pass:    configured(commented, door(posture.Client, says(posture.Closed))),
+		unknown: configured(commented, refused),
+	},
+	"CONF_002": {
+		fail: configured(config(func(c *posture.Config) {
+			c.Overridden = []posture.Override{{Key: "authorization", Lost: line(1), Kept: line(2)}}
+		})),
+		pass:    configured(),
+		unknown: configured(refused),
+	},
+	"CONF_003": {
+		fail: configured(config(func(c *posture.Config) {
+			c.Spellings = []posture.Spelling{{Keys: []string{"pass", "password"}, Places: []posture.Place{line(1), line(2)}, Auth: true}}
+		})),
+		pass:    configured(),
+		unknown: configured(refused),
+	},
+	"CONF_004": {
+		fail: configured(config(func(c *posture.Config) {
+			c.Guests = []posture.Guest{{User: "guest", Account: "APP", Place: line(1)}}
+		})),
+		pass:    configured(),
+		unknown: configured(refused),
+	},
+	"CONF_005": {
+		fail: configured(config(func(c *posture.Config) {
+			c.Unset = []posture.Unset{{Name: "PORT", Key: "port", Place: line(1)}}
+		})),
+		pass:    configured(),
+		unknown: configured(refused),
+	},
+	"CONF_007": {
+		fail:  configured(refused),
+		pass:  configured(),
+		never: "nats-server takes a configuration, or it does not",
+	},
 	"POLICY_001": {
 		fail:   fleet(server("n1")),
 		pass:   fleet(server("n1")),
@@ -222,6 +297,41 @@ var fixtures = map[string]struct {
 		never:  "the policy is always known",
 	},
 }
+
+// configured is a configuration, of a server that does not run.
+func configured(changes ...func(*posture.Server)) *posture.Snapshot {
+	s := server("n1.conf")
+	s.Heard, s.Config = 0, &posture.Config{File: "n1.conf"}
+	for _, change := range changes {
+		change(s)
+	}
+	snap := fleet(s)
+	snap.Config = true
+	return snap
+}
+
+func config(change func(*posture.Config)) func(*posture.Server) {
+	return func(s *posture.Server) { change(s.Config) }
+}
+
+func line(n int) posture.Place { return posture.Place{File: "n1.conf", Line: n, Column: 1} }
+
+func login(l posture.ConfigLogin) func(*posture.Server) {
+	return config(func(c *posture.Config) { c.Logins = append(c.Logins, l) })
+}
+
+func resolver(r posture.Resolver) func(*posture.Server) {
+	return config(func(c *posture.Config) { c.Resolver = &r })
+}
+
+func says(a posture.Access) func(*posture.Door) {
+	return func(d *posture.Door) { d.Access, d.Basis, d.Reason = a, posture.Declared, "a test" }
+}
+
+var (
+	refused   = config(func(c *posture.Config) { c.Refused = []posture.Remark{{Place: line(1), Text: "a test"}} })
+	commented = config(func(c *posture.Config) { c.Commented = []posture.Remark{{Place: line(1), Text: "authorization"}} })
+)
 
 func waiving(until time.Time) Policy {
 	p := DefaultPolicy()
