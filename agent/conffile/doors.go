@@ -431,7 +431,7 @@ func (j *judge) guests() []posture.Guest {
 		door       posture.DoorKind
 		user, path string
 	}{{posture.Client, o.NoAuthUser, "no_auth_user"}, {posture.Websocket, o.Websocket.NoAuthUser, "websocket.no_auth_user"}, {posture.MQTT, o.MQTT.NoAuthUser, "mqtt.no_auth_user"}} {
-		if g.user == "" || !has(j.config, g.path) || unsetValue.MatchString(g.user) {
+		if g.user == "" || !has(j.config, g.path) || posture.IsHiddenUser(g.user, "") || unsetValue.MatchString(g.user) {
 			continue
 		}
 		guest := posture.Guest{Door: g.door, User: g.user, Account: posture.GlobalAccount, Place: j.at(g.path)}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/natsentry/natsentry/agent/conffile/syntax"
 	"github.com/natsentry/natsentry/agent/posture"
@@ -118,20 +119,33 @@ func placeOf(p syntax.Pos) posture.Place {
 	return posture.Place{File: p.File, Line: p.Line, Column: p.Column}
 }
 
-// Line is a line of the configuration, with its secrets left out; "" if there is
-// no such line.
-func (f *File) Line(p posture.Place) string {
+// MostBytes is how large a configuration may be, with all that it includes.
+const MostBytes = syntax.MostBytes
+
+// Line is a line of the configuration, with its secrets left out, and the column
+// of the place in that; "" if there is no such line. Columns count from 1; 0 is
+// none.
+func (f *File) Line(p posture.Place) (line string, column int) {
 	t := f.texts[p.File]
 	if t == nil || p.Line < 1 || p.Line > len(t.lines) {
-		return ""
+		return "", 0
 	}
-	return t.shown(p.Line)
+	all := t.lines[p.Line-1]
+	line = mask(all, t.secrets)
+	before := mask(all[:min(max(p.Column-1, 0), len(all))], t.secrets)
+	if p.Column > 0 && strings.HasPrefix(line, before) && len(before) < len(line) {
+		column = len(before) + 1
+	}
+	return line, column
 }
 
-// Lines is how many lines a file of the configuration has.
-func (f *File) Lines(file string) int {
-	if t := f.texts[file]; t != nil {
-		return len(t.lines)
+// Includes lists the files that are a part of the configuration.
+func (f *File) Includes() []string {
+	var out []string
+	for name := range f.texts {
+		if name != f.Server.ID {
+			out = append(out, name)
+		}
 	}
-	return 0
+	return out
 }

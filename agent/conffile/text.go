@@ -24,8 +24,6 @@ func newText(all string, secrets []string) *text {
 // longestShown bounds a line that is shown.
 const longestShown = 200
 
-func (t *text) shown(line int) string { return mask(t.lines[line-1], t.secrets) }
-
 // What looks like a secret wherever it stands, in comments too. The first group
 // stays.
 var looksSecret = []*regexp.Regexp{

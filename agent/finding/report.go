@@ -118,7 +118,7 @@ func (t *DoorTotals) add(d *posture.Door) {
 		t.Open++
 	case posture.Closed:
 		t.Closed++
-		if d.Basis <= posture.Reported {
+		if d.Basis <= posture.Reported && d.Basis != posture.Declared {
 			t.Reported++
 		}
 	case posture.Unknown:

@@ -70,12 +70,13 @@ type Unset struct {
 
 // Listens tells whether the variable may decide that there is a listener at all.
 func (u Unset) Listens() bool {
-	i := strings.LastIndex(u.Key, ".")
-	switch u.Key[i+1:] {
+	switch u.Key[strings.LastIndex(u.Key, ".")+1:] {
 	case "port", "listen", "http", "https", "http_port", "https_port", "prof_port":
 		return true
+	case "websocket", "mqtt", "leafnodes", "cluster", "gateway":
+		return true // a whole block
 	}
-	return i < 0 // a whole block
+	return false
 }
 
 // Guest is a no_auth_user: who brings no credentials is taken for him.
