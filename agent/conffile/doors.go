@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
@@ -389,9 +390,11 @@ func (j *judge) bySentinel(l *listener, connection string) answer {
 	if len(user.AllowedConnectionTypes) > 0 && !slices.ContainsFunc(user.AllowedConnectionTypes, func(t string) bool { return strings.EqualFold(t, connection) }) {
 		return closed
 	}
-	// What is left to ask (is it expired, revoked, signed by a key of the account,
-	// bound to addresses or hours) does not make a door that is meant to be open a
-	// closed one for long.
+	if user.Expires != 0 && user.Expires < time.Now().Unix() {
+		closed.text = "the default sentinel has expired"
+		return closed
+	}
+	// Limits of time and place decide elsewhere.
 	if !user.BearerToken || user.Expires != 0 || len(user.Src) > 0 || len(user.Times) > 0 || len(account.Revocations) > 0 || account.Expires != 0 ||
 		account.Limits.DisallowBearer || user.IssuerAccount != "" || user.ProxyRequired || !j.trusted(account.Issuer) {
 		doubt.reason = "a default sentinel is given to strangers, with limits that the configuration does not decide"

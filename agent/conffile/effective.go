@@ -279,6 +279,8 @@ func (r *reading) reduce() {
 			}
 		case key == "store_dir":
 			r.left[e.Node] = true
+		case len(path) == 2 && path[0] == "accounts" && e.Used:
+			r.left[e.Node] = true // no account, but a variable
 		}
 	})
 	root := r.tree.Root
