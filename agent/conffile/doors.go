@@ -183,9 +183,8 @@ func (j *judge) stranger(l *listener, connection string, ws bool) answer {
 	own := authOf(o, l.kind)
 	leaf := l.kind == posture.Leafnode
 	if leaf {
-		switch n := &o.LeafNode; {
-		case n.Username != "" || n.Nkey != "" || len(n.Users) > 0:
-			return answer{access: posture.Closed, place: j.at("leafnodes.authorization"), text: "the block has users of its own"}
+		if n := &o.LeafNode; n.Username != "" || n.Nkey != "" || len(n.Users) > 0 {
+			return j.leafUsers(l)
 		}
 	}
 	switch {
@@ -206,6 +205,27 @@ func (j *judge) stranger(l *listener, connection string, ws bool) answer {
 		a = j.callout(a, guest, leaf)
 	}
 	return a
+}
+
+// leafUsers: the block has users of its own. One without a name and a password
+// is everybody.
+func (j *judge) leafUsers(l *listener) answer {
+	n, at := &j.opts.LeafNode, j.at("leafnodes.authorization")
+	if n.Username == "" && n.Nkey == "" && !l.tlsMap {
+		for _, u := range n.Users {
+			if u.Username != "" {
+				continue
+			}
+			if u.Password == "" && !u.ProxyRequired && !n.ProxyRequired {
+				return answer{
+					access: posture.Open, cause: posture.CauseLeafNoAuth, landing: &posture.Landing{Account: orGlobal(accountName(u.Account))},
+					place: at, text: "a user has neither name nor password",
+				}
+			}
+			break
+		}
+	}
+	return answer{access: posture.Closed, place: at, text: "the block has users of its own"}
 }
 
 // ownAuth is the authentication of a websocket or MQTT listener's own.
