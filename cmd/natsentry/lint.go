@@ -56,7 +56,7 @@ otherwise from the environment. Exit codes:
   3  wrong usage, or a file that cannot be read`,
 		Example: `  natsentry lint nats.conf
   natsentry lint --fail-on warning --strict deploy/
-  natsentry lint --env-file prod.env --args "--user a --pass $PASS" nats.conf
+  natsentry lint --env-file prod.env --args "--auth=$TOKEN" nats.conf
   natsentry lint --format json nats.conf > report.json
   natsentry lint --policy policy.yaml - < nats.conf   # findings that are accepted do not count`,
 		Args:        cobra.MinimumNArgs(1),
