@@ -25,13 +25,19 @@ type reading struct {
 	secrets []string
 
 	config *posture.Config
-	unset  map[*syntax.Node]int // nodes without a value, and how they were last filled in
+	unset  map[*syntax.Node]int  // nodes without a value, and how they were last filled in
+	number map[*syntax.Node]int  // of those, in the tree
+	used   map[*syntax.Node]bool // nodes to which variables refer
 	left   map[*syntax.Node]bool
 
 	operators []*jwt.OperatorClaims // nil for one whose file cannot be read
 	preloads  map[string]string
 	sentinel  string
-	harmless  map[posture.Unset]bool // variables without a value on which no door hangs
+	size      int // lines of what nats-server is given
+
+	guestNames map[string]bool        // users that a no_auth_user names
+	anyGuest   bool                   // one is named by a variable without a value
+	harmless   map[posture.Unset]bool // variables without a value on which no door hangs
 }
 
 // effective is what nats-server makes of a configuration, without side effects.
@@ -40,11 +46,18 @@ type effective struct {
 	refused []posture.Remark
 }
 
+// mostAttempts bounds how often nats-server is asked until what is filled in for
+// variables without a value is of the right kind.
+const mostAttempts = 40
+
+// mostRefused bounds the complaints of nats-server that are told.
+const mostRefused = 100
+
 // effective asks nats-server's own option handling, and then its NewServer,
 // which makes up some options, such as the hidden user. What has side effects
 // or needs other files is replaced before.
 func (r *reading) effective() effective {
-	for range 4 + 4*len(r.unset) {
+	for range mostAttempts {
 		e, again := r.attempt()
 		if !again {
 			return e
@@ -62,6 +75,7 @@ func (r *reading) attempt() (e effective, again bool) {
 	if enc.bad != nil {
 		return effective{refused: []posture.Remark{{Place: placeOf(enc.bad.Pos), Text: "a key of which nobody knows what it is"}}}, false
 	}
+	r.size = len(enc.lines)
 	r.addOperator(enc)
 	o, err := process(enc.buf.String(), r.flags)
 	if err == nil {
@@ -69,15 +83,17 @@ func (r *reading) attempt() (e effective, again bool) {
 	}
 	for _, err := range each(err) {
 		node, text := r.locate(enc, err)
+		unknown := strings.HasPrefix(text, "unknown field ")
 		switch {
-		case node != nil && r.another(node):
-			again = true
-		case node != nil && strings.HasPrefix(text, "unknown field ") && r.isVariable(node):
+		case unknown && r.used[node] && !r.left[node]:
+			// A key that only gives a variable its value.
 			r.left[node] = true
+			again = true
+		case !unknown && node != nil && r.another(node):
 			again = true
 		case node == nil && r.anotherNamed(text):
 			again = true
-		default:
+		case len(e.refused) < mostRefused:
 			e.refused = append(e.refused, posture.Remark{Place: r.placeOf(node, text), Text: scrub(errors.New(text), r.secrets).Error()})
 		}
 	}
@@ -204,25 +220,19 @@ func (r *reading) another(n *syntax.Node) bool {
 
 // anotherNamed does so for the node whose value an error names.
 func (r *reading) anotherNamed(text string) bool {
-	for i, n := range r.tree.Unset {
-		if strings.Contains(text, unsetText(i)+`"`) || strings.HasSuffix(text, unsetText(i)) {
-			if r.unset[n] != asNothing {
-				r.unset[n] = asNothing
-				return true
-			}
-		}
+	m := unsetNumber.FindStringSubmatch(text)
+	if m == nil {
+		return false
 	}
-	return false
+	i, err := strconv.Atoi(m[1])
+	if err != nil || i >= len(r.tree.Unset) || r.unset[r.tree.Unset[i]] == asNothing {
+		return false
+	}
+	r.unset[r.tree.Unset[i]] = asNothing
+	return true
 }
 
-// isVariable tells whether a node is a value to which a variable refers.
-func (r *reading) isVariable(n *syntax.Node) bool {
-	found := false
-	walk(r.tree.Root, nil, func(_ []string, _ *syntax.Map, e *syntax.Entry) {
-		found = found || e.Node == n && e.Used
-	})
-	return found && !r.left[n]
-}
+var unsetNumber = regexp.MustCompile(`natsentry-unset-(\d+)`)
 
 // instead is what nats-server is given for a node.
 func (r *reading) instead(n *syntax.Node) (any, bool) {
@@ -232,7 +242,7 @@ func (r *reading) instead(n *syntax.Node) (any, bool) {
 	if n.Unset {
 		switch r.unset[n] {
 		case asText:
-			return unsetText(slices.Index(r.tree.Unset, n)), true
+			return unsetText(r.number[n]), true
 		case asNumber:
 			return int64(1), true
 		case asYes:
@@ -259,11 +269,15 @@ var away = []string{
 // read of it.
 func (r *reading) reduce() {
 	r.left, r.unset = map[*syntax.Node]bool{}, map[*syntax.Node]int{}
-	for _, n := range r.tree.Unset {
-		r.unset[n] = asText
+	r.number, r.used = map[*syntax.Node]int{}, map[*syntax.Node]bool{}
+	for i, n := range r.tree.Unset {
+		r.unset[n], r.number[n] = asText, i
 	}
 	walk(r.tree.Root, nil, func(path []string, in *syntax.Map, e *syntax.Entry) {
 		key := last(path)
+		if e.Used {
+			r.used[e.Node] = true
+		}
 		switch {
 		case len(path) == 1 && slices.Contains(away, key):
 			r.left[e.Node] = true

@@ -88,12 +88,13 @@ func (r *reading) noteResolver() {
 // logins notes who may log in.
 func (r *reading) logins(o *server.Options) {
 	root := r.tree.Root
+	certified := certified(o)
 	r.single(root, "authorization", true)
-	r.listed(block(root, "authorization"), "authorization", "", o)
+	r.listed(block(root, "authorization"), "authorization", "", certified)
 	if accounts := block(root, "accounts"); accounts != nil {
 		for _, e := range accounts.Entries {
 			if m, ok := e.Node.Value.(*syntax.Map); ok && e.Replaced == nil {
-				r.listed(m, "accounts."+e.Key, e.Key, o)
+				r.listed(m, "accounts."+e.Key, e.Key, certified)
 			}
 		}
 	}
@@ -103,7 +104,7 @@ func (r *reading) logins(o *server.Options) {
 	for _, name := range []string{"leafnodes", "cluster", "gateway"} {
 		r.single(block(root, name), name, false)
 	}
-	r.listed(block(root, "leafnodes", "authorization"), "leafnodes", "", o)
+	r.listed(block(root, "leafnodes", "authorization"), "leafnodes", "", certified)
 	slices.SortStableFunc(r.config.Logins, func(a, b posture.ConfigLogin) int { return comparePlaces(a.Place, b.Place, a.User, b.User) })
 }
 
@@ -127,7 +128,7 @@ func (r *reading) single(in *syntax.Map, where string, client bool) {
 }
 
 // listed notes the users of a list.
-func (r *reading) listed(in *syntax.Map, where, account string, o *server.Options) {
+func (r *reading) listed(in *syntax.Map, where, account string, certified map[string]bool) {
 	e := get(in, "users")
 	if in == nil || e == nil {
 		return
@@ -153,7 +154,7 @@ func (r *reading) listed(in *syntax.Map, where, account string, o *server.Option
 		}
 		l.Guest = r.isGuest(l.User)
 		l = proven(l, m)
-		if l.Secret == posture.SecretNone && certified(o, l.User) {
+		if l.Secret == posture.SecretNone && certified[l.User] {
 			l.Secret = posture.SecretCert
 		}
 		r.config.Logins = append(r.config.Logins, l)
@@ -200,18 +201,20 @@ func isGuessable(secret, user string) bool {
 	return examples[s] || examples[strings.TrimRight(s, "0123456789!")] || user != "" && strings.EqualFold(secret, user)
 }
 
-// certified tells whether a user without password is the name of a certificate:
-// nats-server refuses it without one, where any listener that it may use maps
+// certified are the users without password that are names of certificates:
+// nats-server refuses them without one, where any listener that they may use maps
 // certificates to users (opts.go, canTLSMap).
-func certified(o *server.Options, name string) bool {
-	i := slices.IndexFunc(o.Users, func(u *server.User) bool { return u.Username == name })
-	if i < 0 {
-		return false
+func certified(o *server.Options) map[string]bool {
+	out := map[string]bool{}
+	for _, u := range o.Users {
+		may := func(t string) bool {
+			_, ok := u.AllowedConnectionTypes[t]
+			return ok || len(u.AllowedConnectionTypes) == 0
+		}
+		out[u.Username] = o.TLSMap && may(jwt.ConnectionTypeStandard) ||
+			o.Websocket.TLSMap && o.Websocket.Port != 0 && may(jwt.ConnectionTypeWebsocket) ||
+			o.MQTT.TLSMap && o.MQTT.Port != 0 && may(jwt.ConnectionTypeMqtt) ||
+			o.LeafNode.TLSMap && o.LeafNode.Port != 0 && may(jwt.ConnectionTypeLeafnode)
 	}
-	types := o.Users[i].AllowedConnectionTypes
-	may := func(t string) bool { _, ok := types[t]; return ok || len(types) == 0 }
-	return o.TLSMap && may(jwt.ConnectionTypeStandard) ||
-		o.Websocket.TLSMap && o.Websocket.Port != 0 && may(jwt.ConnectionTypeWebsocket) ||
-		o.MQTT.TLSMap && o.MQTT.Port != 0 && may(jwt.ConnectionTypeMqtt) ||
-		o.LeafNode.TLSMap && o.LeafNode.Port != 0 && may(jwt.ConnectionTypeLeafnode)
+	return out
 }

@@ -112,7 +112,7 @@ func unreadable(src Source, err error) *File {
 	for _, kind := range posture.DoorKinds() {
 		s.Doors = append(s.Doors, posture.Door{Kind: kind, On: posture.Unseen, Reason: "the configuration cannot be read"})
 	}
-	return &File{Server: s, texts: map[string]*text{src.Name: newText(string(src.Text), nil)}}
+	return &File{Server: s, texts: map[string]*text{src.Name: newText(string(src.Text), secretsIn(string(src.Text)))}}
 }
 
 func placeOf(p syntax.Pos) posture.Place {

@@ -17,6 +17,9 @@ import (
 // ten million.
 const tries = 56
 
+// mostTried is how many lines a configuration may have that is tried so often.
+const mostTried = 20000
+
 // server is the posture of a configuration.
 func (r *reading) server() *posture.Server {
 	r.config = &posture.Config{File: r.src.Name, Keys: map[string]posture.Place{}}
@@ -76,6 +79,12 @@ func (r *reading) describe(s *posture.Server, o *server.Options) {
 // again asks nats-server a number of times, and calls a door unknown if it does
 // not always give the same answer.
 func (r *reading) again(s *posture.Server) {
+	if r.size > mostTried {
+		for i := range s.Doors {
+			s.Doors[i].Access, s.Doors[i].Reason = posture.Unknown, "a key has two spellings, and the configuration is too large to try what comes of it"
+		}
+		return
+	}
 	differs := func(d *posture.Door) {
 		d.Access, d.Cause, d.Landing = posture.Unknown, "", nil
 		d.Reason = "it hangs on which spelling of " + r.config.Spellings[0].Keys[0] + " nats-server takes last, and that changes from start to start"
@@ -169,7 +178,7 @@ func (r *reading) noteEntries(m *syntax.Map, path []string) {
 		}
 		inner := append(slices.Clip(path), key)
 		at := placeOf(e.Pos)
-		if kept := finally(e); kept != e {
+		if kept := m.Get(e.Key); kept != e {
 			if authKeys[key] && !equal(e.Node, kept.Node) {
 				r.config.Overridden = append(r.config.Overridden, posture.Override{Key: strings.Join(inner, "."), Lost: at, Kept: placeOf(kept.Pos)})
 			}
@@ -229,22 +238,17 @@ func (r *reading) noMatter(in *syntax.Map, path []string) bool {
 
 // isGuest tells whether a user may be one whom strangers are taken for.
 func (r *reading) isGuest(name string) bool {
-	found := false
-	walk(r.tree.Root, nil, func(path []string, _ *syntax.Map, e *syntax.Entry) {
-		if last(path) == "no_auth_user" {
-			s, _ := e.Node.Value.(string)
-			found = found || e.Node.Unset || s == name
-		}
-	})
-	return found
-}
-
-// finally is the entry that counts instead of one, or that one.
-func finally(e *syntax.Entry) *syntax.Entry {
-	for e.Replaced != nil {
-		e = e.Replaced
+	if r.guestNames == nil {
+		r.guestNames = map[string]bool{}
+		walk(r.tree.Root, nil, func(path []string, _ *syntax.Map, e *syntax.Entry) {
+			if last(path) == "no_auth_user" {
+				s, _ := e.Node.Value.(string)
+				r.guestNames[s] = true
+				r.anyGuest = r.anyGuest || e.Node.Unset
+			}
+		})
 	}
-	return e
+	return r.anyGuest || r.guestNames[name]
 }
 
 // equal tells whether two values are the same.

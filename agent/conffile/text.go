@@ -49,6 +49,17 @@ func mask(line string, secrets []string) string {
 	return line
 }
 
+// secretsIn lists what looks like a secret in a text that cannot be read.
+func secretsIn(all string) []string {
+	found := map[string]bool{}
+	for _, m := range looksSecret[0].FindAllStringSubmatch(all, -1) {
+		if s := strings.Trim(m[2], `"'`); len(s) > 2 {
+			found[s] = true
+		}
+	}
+	return longestFirst(found)
+}
+
 // secretsOf lists the secrets of a configuration, the longest first.
 func secretsOf(tree *syntax.Tree, f *flags) []string {
 	found := map[string]bool{}
@@ -89,6 +100,10 @@ func secretsOf(tree *syntax.Tree, f *flags) []string {
 		add(f.pass)
 		add(f.auth)
 	}
+	return longestFirst(found)
+}
+
+func longestFirst(found map[string]bool) []string {
 	out := make([]string, 0, len(found))
 	for s := range found {
 		out = append(out, s)
