@@ -27,6 +27,9 @@ func (f *File) Ignores() []Ignore {
 	var out []Ignore
 	for name, t := range f.texts {
 		for i, line := range t.lines {
+			if !strings.Contains(line, "natsentry:ignore") {
+				continue
+			}
 			m := ignoreComment.FindStringSubmatch(line)
 			if m == nil {
 				continue
