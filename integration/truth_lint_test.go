@@ -101,7 +101,7 @@ func (l *linted) say(kind posture.DoorKind) *saying {
 
 // add holds a truth against what lint said. The leafnode door of lint is both
 // ways in, as that of the auditor is; MQTT doors are asked about once.
-func (l *linted) add(t *testing.T, c *truthCase, tr *truth) {
+func (l *linted) add(t *testing.T, tr *truth) {
 	t.Helper()
 	kind, ok := kinds[tr.door]
 	if l == nil || !ok {
@@ -142,7 +142,7 @@ func lintTruths(t *testing.T, c *truthCase, l *linted, s *fleet.Server) []truth 
 			tr.in = true
 		}
 		tr.flagged = door == oracle.Client && !z.AuthRequired
-		l.add(t, c, &tr)
+		l.add(t, &tr)
 		out = append(out, tr)
 	}
 	return out

@@ -152,7 +152,7 @@ func askBoth(t *testing.T, c *truthCase) answer {
 	verdicts := audit(t, nc, audited.ID())
 	truths := compare(t, c, verdicts, targetOf(tried, c))
 	for i := range truths {
-		l.add(t, c, &truths[i])
+		l.add(t, &truths[i])
 	}
 	return answer{asked: true, truths: truths, lint: l}
 }

@@ -208,8 +208,16 @@ func TestFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, words := range [][]string{
-		{"--user", "x", "--pass", "y"}, {"-auth", "tok"}, {"-p", "4444", "-a", "0.0.0.0"}, {"--cluster", "nats://x:y@127.0.0.1:7777"}, {"--cluster", ""},
-		{"--cluster_listen", "nats://127.0.0.1:-1"}, {"-m", "8222"}, {"--profile=99", "-DV", "-n", "other"}, {"-js", "-sd", "/nowhere"}, {"--https_port", "1"},
+		{"--user", "x", "--pass", "y"},
+		{"-auth", "tok"},
+		{"-p", "4444", "-a", "0.0.0.0"},
+		{"--cluster", "nats://x:y@127.0.0.1:7777"},
+		{"--cluster", ""},
+		{"--cluster_listen", "nats://127.0.0.1:-1"},
+		{"-m", "8222"},
+		{"--profile=99", "-DV", "-n", "other"},
+		{"-js", "-sd", "/nowhere"},
+		{"--https_port", "1"},
 	} {
 		want, err := server.ConfigureOptions(flag.NewFlagSet("", flag.ContinueOnError), append(words, "-c", file), func() {}, func() {}, func() {})
 		if err != nil {

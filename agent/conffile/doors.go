@@ -336,13 +336,11 @@ func (j *judge) taken(l *listener, closed answer, where, guest string, account *
 	case where == "mqtt.no_auth_user":
 		a.cause = posture.CauseMQTTNoAuthUser
 	}
-	switch l.kind {
-	case posture.Leafnode:
+	switch {
+	case l.kind == posture.Leafnode:
 		a.cause = posture.CauseLeafNoAuth
-	case posture.Websocket, posture.MQTT:
-		if a.cause == posture.CauseNoAuthUser || a.cause == posture.CauseHiddenUser {
-			a.cause = posture.CauseInherits
-		}
+	case l.kind != posture.Client && (a.cause == posture.CauseNoAuthUser || a.cause == posture.CauseHiddenUser):
+		a.cause = posture.CauseInherits
 	}
 	return a
 }

@@ -312,7 +312,7 @@ func (r *reading) refuse(e *syntax.Entry, format string, v ...any) {
 func (r *reading) readOperators() {
 	root := r.tree.Root
 	if e := get(root, "operator"); e != nil {
-		for _, name := range strings_(e.Node) {
+		for _, name := range stringsOf(e.Node) {
 			r.operators = append(r.operators, r.readOperator(e, name))
 		}
 		if len(r.operators) == 0 {
@@ -405,8 +405,8 @@ func (r *reading) readOperator(e *syntax.Entry, name string) *jwt.OperatorClaims
 	return claims
 }
 
-// strings_ are the strings of a node that holds one or several.
-func strings_(n *syntax.Node) []string {
+// stringsOf are the strings of a node that holds one or several.
+func stringsOf(n *syntax.Node) []string {
 	switch v := n.Value.(type) {
 	case string:
 		return []string{v}

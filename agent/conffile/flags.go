@@ -58,9 +58,17 @@ func parseFlags(args []string) (*flags, error) {
 		into  *string
 		names []string
 	}{
-		{&f.host, []string{"a", "addr", "net"}}, {&f.name, []string{"n", "name", "server_name"}}, {&f.user, []string{"user"}}, {&f.pass, []string{"pass"}},
-		{&f.auth, []string{"auth"}}, {&f.cluster, []string{"cluster", "cluster_listen"}}, {&f.clusterName, []string{"cluster_name"}}, {&f.routes, []string{"routes"}},
-		{&f.cert, []string{"tlscert"}}, {&f.key, []string{"tlskey"}}, {&f.ca, []string{"tlscacert"}},
+		{&f.host, []string{"a", "addr", "net"}},
+		{&f.name, []string{"n", "name", "server_name"}},
+		{&f.user, []string{"user"}},
+		{&f.pass, []string{"pass"}},
+		{&f.auth, []string{"auth"}},
+		{&f.cluster, []string{"cluster", "cluster_listen"}},
+		{&f.clusterName, []string{"cluster_name"}},
+		{&f.routes, []string{"routes"}},
+		{&f.cert, []string{"tlscert"}},
+		{&f.key, []string{"tlskey"}},
+		{&f.ca, []string{"tlscacert"}},
 	} {
 		for _, name := range names.names {
 			set.StringVar(names.into, name, "", "")
