@@ -28,8 +28,8 @@ const stdinName = "stdin"
 
 // lintFlags are the flags of lint beside those of its output.
 type lintFlags struct {
-	system, policy, envFile, args string
-	loopbackExposed               bool
+	system, policy, envFile, args, baseline string
+	loopbackExposed                         bool
 }
 
 func (p *program) lintCommand() *cobra.Command {
@@ -58,14 +58,17 @@ otherwise from the environment. Exit codes:
   natsentry lint --fail-on warning --strict deploy/
   natsentry lint --env-file prod.env --args "--auth=$TOKEN" nats.conf
   natsentry lint --format json nats.conf > report.json
+  natsentry lint --format sarif deploy/ > natsentry.sarif
+  natsentry lint --baseline report.json nats.conf     # only what is new counts
   natsentry lint --policy policy.yaml - < nats.conf   # findings that are accepted do not count`,
 		Args:        cobra.MinimumNArgs(1),
 		Annotations: offlineCommand,
 	}
 	failOn := chooseFlag(cmd, "fail-on", "the mildest severity that makes the exit code 1", "critical", "warning", "info", "none")
 	cmd.Flags().BoolVar(&strict, "strict", false, "a door of which nobody can tell makes the exit code 2")
-	format := chooseFlag(cmd, "format", "how to print the report", "text", "json", "markdown")
+	format := chooseFlag(cmd, "format", "how to print the report", "text", "json", "markdown", "sarif", "junit", "github")
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "show info findings in full")
+	cmd.Flags().StringVar(&flags.baseline, "baseline", "", "`file` with an earlier report in JSON: what it holds is accepted, and only what is new counts")
 	cmd.Flags().StringVar(&flags.envFile, "env-file", "", "`file` with variables, one NAME=VALUE a line; a value is taken as it stands")
 	cmd.Flags().StringVar(&flags.args, "args", "", "`flags` that nats-server is started with beside -c")
 	cmd.Flags().StringVar(&flags.system, "system", "lint", "`name` of the fleet in reports")
@@ -79,7 +82,7 @@ otherwise from the environment. Exit codes:
 		for _, note := range l.notes {
 			p.note("%s", clean(note))
 		}
-		if err := p.printLint(l, format.value, verbose); err != nil {
+		if err := p.printLint(l, format.value, failOn.value, verbose); err != nil {
 			return err
 		}
 		return lintVerdict(l.report, failOn.value, strict)
@@ -108,6 +111,10 @@ func (p *program) lint(ctx context.Context, flags *lintFlags, args []string) (*l
 			return nil, err
 		}
 	}
+	accepted, err := loadBaseline(flags.baseline)
+	if err != nil {
+		return nil, err
+	}
 	words, err := splitWords(flags.args)
 	if err != nil {
 		return nil, fmt.Errorf("--args: %w", err)
@@ -128,7 +135,9 @@ func (p *program) lint(ctx context.Context, flags *lintFlags, args []string) (*l
 	if err != nil {
 		return nil, err
 	}
-	return judgeFiles(flags.system, files, policy, began), nil
+	l := judgeFiles(flags.system, files, policy, began)
+	accepted.accept(l.report)
+	return l, nil
 }
 
 // judgeFiles evaluates the checks over configurations that were read.

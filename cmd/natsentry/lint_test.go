@@ -2,11 +2,15 @@ package main
 
 import (
 	"encoding/json"
+	"encoding/xml"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/owenrumney/go-sarif/v3/pkg/report/v210/sarif"
 
 	"github.com/natsentry/natsentry/agent/finding"
 )
@@ -63,7 +67,7 @@ func TestLintExitCodes(t *testing.T) {
 		{[]string{in("empty")}, 3, "there is no file *.conf in it"},
 		{[]string{in("nowhere.conf")}, 3, "no such file"},
 		{[]string{}, 3, "see `natsentry lint --help`"},
-		{[]string{in("ignored.conf")}, 0, "Ignored by the comment at " + in("ignored.conf") + ":1:1: a lab"},
+		{[]string{in("ignored.conf")}, 0, "Accepted by " + in("ignored.conf") + ":1:1: a lab"},
 		{[]string{in("unreasoned.conf")}, 1, "wants checks and a reason"},
 		{[]string{in("open.conf"), "--format", "markdown"}, 1, "DOOR_001"},
 	} {
@@ -92,6 +96,98 @@ func TestLintJSON(t *testing.T) {
 				t.Errorf("%s has evidence without a place: %+v", f.Check, e)
 			}
 		}
+	}
+}
+
+// What pipelines read: SARIF as its schema wants it, JUnit, and GitHub's workflow
+// commands.
+func TestLintFormats(t *testing.T) {
+	dir := confs(t, map[string]string{
+		"open.conf": openConf + "prof_port: 1\n", "shut.conf": shutConf, "odd, name%.conf": "# natsentry:ignore DOOR_001 <a & \"b\">\n" + openConf,
+	})
+	t.Run("sarif", func(t *testing.T) {
+		r := exec(t, "lint", "--format", "sarif", dir)
+		report, err := sarif.FromString(r.stdout)
+		if err != nil || r.code != 1 {
+			t.Fatalf("%v: %d", err, r.code)
+		}
+		if err := report.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]int{}
+		for _, result := range report.Runs[0].Results {
+			key := *result.RuleID + " " + result.Level
+			if len(result.Suppressions) > 0 {
+				key += " suppressed"
+			}
+			at := result.Locations[0].PhysicalLocation
+			if at.ArtifactLocation.URI == nil || !strings.HasPrefix(*at.ArtifactLocation.URI, "file:///") || *at.Region.StartLine < 1 {
+				t.Errorf("no place: %+v", at)
+			}
+			got[key]++
+		}
+		want := map[string]int{"DOOR_001 error": 1, "DOOR_001 error suppressed": 1, "DOOR_008 warning": 1}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+		report.Runs[0].Results[0].Level = "terrible"
+		if report.Validate() == nil {
+			t.Error("the schema takes anything")
+		}
+	})
+	t.Run("junit", func(t *testing.T) {
+		r := exec(t, "lint", "--format", "junit", dir)
+		var all junitSuites
+		if err := xml.Unmarshal([]byte(r.stdout), &all); err != nil || r.code != 1 {
+			t.Fatalf("%v: %+v", err, r)
+		}
+		if all.Tests != 4 || all.Failures != 1 || all.Skipped != 1 || len(all.Suites) != 3 {
+			t.Errorf("%+v", all)
+		}
+		if r := exec(t, "lint", "--format", "junit", "--fail-on", "none", dir); strings.Contains(r.stdout, "<failure") {
+			t.Error("something fails all the same")
+		}
+	})
+	t.Run("github", func(t *testing.T) {
+		r := exec(t, "lint", "--format", "github", dir)
+		want := "::error file=" + dir + "/open.conf,line=1,col=1,title=DOOR_001::"
+		if !strings.HasPrefix(r.stdout, want) || !strings.Contains(r.stdout, "::warning file=") || strings.Count(r.stdout, "\n") != 2 {
+			t.Errorf("%s", r.stdout)
+		}
+		waived := exec(t, "lint", "--format", "github", filepath.Join(dir, "odd, name%.conf"), "--loopback-exposed", "--args", "--profile 1")
+		if !strings.HasPrefix(waived.stdout, "::warning file="+dir+"/odd%2C name%25.conf,") {
+			t.Errorf("%s", waived.stdout)
+		}
+	})
+}
+
+// A baseline accepts what stood before, where it rests on the same, and nothing
+// else.
+func TestLintBaseline(t *testing.T) {
+	dir := confs(t, map[string]string{"n1.conf": "authorization { users: [ { user: a, password: hunter2hunter2 } ] }\n"})
+	file, base := filepath.Join(dir, "n1.conf"), filepath.Join(t.TempDir(), "base.json")
+	lint := func() result { return exec(t, "lint", "--fail-on", "warning", "--baseline", base, file) }
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(base, exec(t, "lint", "--format", "json", file).stdout)
+	if r := lint(); r.code != 0 || !strings.Contains(r.stdout, "Accepted by "+base) {
+		t.Errorf("the same: %+v", r)
+	}
+	write(file, "# moved\n\nauthorization { users: [ { user: a, password: hunter2hunter2 } ] }\n")
+	if r := lint(); r.code != 0 {
+		t.Errorf("moved: %+v", r)
+	}
+	write(file, "authorization { users: [ { user: a, password: hunter2hunter2 }, { user: b, password: hunter3hunter3 } ] }\n")
+	if r := lint(); r.code != 1 {
+		t.Errorf("one more: %+v", r)
+	}
+	write(base, "{}")
+	if r := lint(); r.code != exitUsageOrConn || !strings.Contains(r.stderr, "it is no report") {
+		t.Errorf("no report: %+v", r)
 	}
 }
 

@@ -13,9 +13,22 @@ import (
 	"github.com/natsentry/natsentry/agent/posture"
 )
 
-func (p *program) printLint(l *linted, format string, verbose bool) error {
-	if format != "text" {
+func (p *program) printLint(l *linted, format, failOn string, verbose bool) error {
+	switch format {
+	case "json", "markdown":
 		return p.printReport(l.report, format, verbose)
+	case "sarif":
+		return p.print(func(w *bufio.Writer) error { return writeSARIF(w, l.report, thisBuild().Version) })
+	case "junit":
+		threshold := check.Critical + 1 // nothing fails
+		if failOn != "none" {
+			if err := threshold.UnmarshalText([]byte(failOn)); err != nil {
+				return err
+			}
+		}
+		return p.print(func(w *bufio.Writer) error { return writeJUnit(w, l.report, threshold) })
+	case "github":
+		return p.print(func(w *bufio.Writer) error { writeGithub(w, l.report); return nil })
 	}
 	t := lintRenderer{textRenderer{style: style{p.colourful(p.stdout)}, verbose: verbose}, l}
 	return p.print(func(w *bufio.Writer) error { return t.report(w, l.report) })

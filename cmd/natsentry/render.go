@@ -243,8 +243,8 @@ func groups(r *finding.Report, verbose bool) (shown, collapsed, waived []group) 
 
 // waivedBy tells who accepted a finding, until when and why.
 func waivedBy(w *finding.Waiver) string {
-	if w.Expires.IsZero() { // a comment of the configuration
-		return fmt.Sprintf("ignored by the comment at %s: %s", clean(w.Owner), clean(w.Reason))
+	if w.Expires.IsZero() { // a comment of the configuration, or a baseline
+		return fmt.Sprintf("accepted by %s: %s", clean(w.Owner), clean(w.Reason))
 	}
 	return fmt.Sprintf("waived by %s until %s: %s", clean(w.Owner), lastMoment(w.Expires), clean(w.Reason))
 }
