@@ -35,7 +35,7 @@ func leavings(t *testing.T, dir string) []string {
 }
 
 // TestLintLeavesNothing lints configurations that would make nats-server write,
-// fetch and listen: as a user who owns nothing, and then in a file system that
+// fetch and listen: where it could write, then as a user who owns nothing, and then in a file system that
 // is mounted read-only, without any network.
 func TestLintLeavesNothing(t *testing.T) {
 	t.Parallel()
@@ -95,6 +95,9 @@ http: 8222
 			}
 		}
 	}
+	t.Run("where it could write", func(t *testing.T) {
+		judged(t, run(t, &syscall.SysProcAttr{}, bin, "lint", "--fail-on", "none", "."))
+	})
 	t.Run("unprivileged", func(t *testing.T) {
 		attr := &syscall.SysProcAttr{}
 		if os.Getuid() == 0 {
