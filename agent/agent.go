@@ -26,6 +26,7 @@ type Config struct {
 	// server; default 5 min, negative: none. A server with so many connections that
 	// this would cost it more than its share of CPU is asked less often.
 	EveryoneInterval time.Duration
+	AccountInterval  time.Duration // between two looks at the accounts of servers in operator mode; default 5 min
 	WatchInterval    time.Duration // between two polls of every server's VARZ, by Run; default 1 s, negative: none
 	Policy           check.Policy  // the zero value means check.DefaultPolicy
 	Rules            finding.Rules
@@ -38,6 +39,7 @@ const (
 	DefaultInterval         = 30 * time.Second
 	DefaultSessionInterval  = time.Minute
 	DefaultEveryoneInterval = 5 * time.Minute
+	DefaultAccountInterval  = 5 * time.Minute
 	DefaultWatchInterval    = time.Second
 )
 
@@ -98,6 +100,7 @@ type Agent struct {
 	ledger       *finding.Ledger
 	lastSessions time.Time
 	inside       *inside
+	lastAccounts time.Time
 }
 
 type scanned struct {
@@ -130,8 +133,9 @@ func New(nc *nats.Conn, cfg Config, opts ...Option) (*Agent, error) {
 	cfg.Interval = cmp.Or(cfg.Interval, DefaultInterval)
 	cfg.SessionInterval = cmp.Or(cfg.SessionInterval, DefaultSessionInterval)
 	cfg.EveryoneInterval = cmp.Or(cfg.EveryoneInterval, DefaultEveryoneInterval)
+	cfg.AccountInterval = cmp.Or(cfg.AccountInterval, DefaultAccountInterval)
 	cfg.WatchInterval = cmp.Or(cfg.WatchInterval, DefaultWatchInterval)
-	if cfg.Interval < 0 || cfg.SessionInterval < 0 {
+	if cfg.Interval < 0 || cfg.SessionInterval < 0 || cfg.AccountInterval < 0 {
 		return nil, errors.New("agent: intervals must be positive")
 	}
 	if cfg.Policy.IsZero() {
@@ -171,7 +175,7 @@ func (a *Agent) Leading() bool { return a.turns == nil || a.leading.Load() }
 // Close ends what the agent has subscribed to. Run does it by itself.
 func (a *Agent) Close() { a.collector.Close() }
 
-// Scan sweeps now, sessions included, and returns the state after it.
+// Scan sweeps now, sessions and accounts included, and returns the state after it.
 // Requests that wait together share one sweep.
 func (a *Agent) Scan(ctx context.Context) (*State, error) {
 	reply := make(chan scanned, 1)
@@ -203,10 +207,11 @@ func (a *Agent) SetPolicy(ctx context.Context, p check.Policy) {
 
 // Sweep asks the fleet once, touches what is due, judges the answers and tells
 // the sink. sessions forces a look at the sessions, those of all accounts
-// included, even when it is not their time. Call it only when Run is not
-// running: it is for a single audit.
+// included, and at the accounts even when it is not their time. Call it only when
+// Run is not running: it is for a single audit.
 func (a *Agent) Sweep(ctx context.Context, sessions bool) (*State, error) {
-	snap, err := a.collector.Sweep(ctx, a.snapshot(), collect.Options{Sessions: a.sessionsDue(sessions)})
+	prev := a.snapshot()
+	snap, err := a.gather(ctx, prev, a.sessionsDue(sessions), a.accountsDue(prev, sessions))
 	if err != nil {
 		return nil, err
 	}
@@ -234,6 +239,30 @@ func (a *Agent) sessionsDue(forced bool) bool {
 	}
 	a.lastSessions = now
 	return true
+}
+
+// accountsDue: until all were looked at, each sweep looks at some.
+func (a *Agent) accountsDue(prev *posture.Snapshot, forced bool) bool {
+	now := a.now()
+	behind := prev == nil || prev.Trust == nil || prev.Trust.Left > 0
+	if !forced && !behind && now.Sub(a.lastAccounts) < a.cfg.AccountInterval && !now.Before(a.lastAccounts) {
+		return false
+	}
+	a.lastAccounts = now
+	return true
+}
+
+// gather sweeps, and looks at the accounts as well where that is wanted.
+func (a *Agent) gather(ctx context.Context, prev *posture.Snapshot, sessions, accounts bool) (*posture.Snapshot, error) {
+	snap, err := a.collector.Sweep(ctx, prev, collect.Options{Sessions: sessions})
+	if err != nil || !accounts {
+		return snap, err
+	}
+	snap.Trust, err = a.collector.LookAtAccounts(ctx, snap, nil)
+	if err != nil {
+		return nil, err
+	}
+	return snap, nil
 }
 
 func (a *Agent) snapshot() *posture.Snapshot {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/natsentry/natsentry/agent/check"
 	"github.com/natsentry/natsentry/agent/collect"
 	"github.com/natsentry/natsentry/agent/posture"
 )
@@ -23,6 +24,7 @@ const everyoneAgain = 10 * time.Second
 type inside struct {
 	interval time.Duration
 	asked    map[string]asking // by server id
+	early    map[string]bool   // ids of those who are to be asked again before their time
 	gaps     map[string]posture.Gap
 }
 
@@ -33,7 +35,7 @@ type asking struct {
 }
 
 func newInside(interval time.Duration) *inside {
-	return &inside{interval: interval, asked: map[string]asking{}, gaps: map[string]posture.Gap{}}
+	return &inside{interval: interval, asked: map[string]asking{}, early: map[string]bool{}, gaps: map[string]posture.Gap{}}
 }
 
 // pause is how long a server is left alone after it was asked: the interval, or
@@ -44,7 +46,8 @@ func (in *inside) pause(s *posture.Server) time.Duration {
 
 // next picks the server to ask now; nil when there is none, and then how long
 // there will be none. A server that was never asked comes first, and one whose
-// configuration has changed since before those whose time has come.
+// configuration has changed since, or whose answer is too old for a check, does
+// not wait for the interval.
 func (in *inside) next(servers []*posture.Server, now time.Time) (next *posture.Server, wait time.Duration) {
 	wait = in.interval
 	var due time.Time
@@ -57,7 +60,7 @@ func (in *inside) next(servers []*posture.Server, now time.Time) (next *posture.
 		switch {
 		case !ok:
 			at = time.Time{}
-		case !last.loaded.Equal(s.ConfigLoaded):
+		case in.early[s.ID] || !last.loaded.Equal(s.ConfigLoaded):
 			at = last.at.Add(max(everyoneAgain, collect.EveryoneCost(s)*collect.EveryoneShare))
 		}
 		switch left := at.Sub(now); {
@@ -84,6 +87,7 @@ func (in *inside) spread(servers []*posture.Server) time.Duration {
 // note takes down that a server was asked, and what it left open.
 func (in *inside) note(s *posture.Server, at time.Time, gap *posture.Gap) {
 	in.asked[s.ID] = asking{at, s.ConfigLoaded}
+	delete(in.early, s.ID)
 	delete(in.gaps, s.ID)
 	if gap != nil {
 		in.gaps[s.ID] = *gap
@@ -119,7 +123,20 @@ func (in *inside) late(s *posture.Server, now time.Time) bool {
 // forget drops what belongs to servers that are no more.
 func (in *inside) forget(here map[string]*posture.Server) {
 	maps.DeleteFunc(in.asked, func(id string, _ asking) bool { return here[id] == nil })
+	maps.DeleteFunc(in.early, func(id string, _ bool) bool { return here[id] == nil })
 	maps.DeleteFunc(in.gaps, func(id string, _ posture.Gap) bool { return here[id] == nil })
+}
+
+// hurry has servers asked again that a check waits for.
+func (l *loop) hurry(results []check.Result) {
+	for i := range results {
+		for _, id := range results[i].Ask {
+			l.inside.early[id] = true
+		}
+	}
+	if len(l.inside.early) > 0 {
+		l.everyone.atMost(everyonePause)
+	}
 }
 
 // everyoneResult is what one server told.

@@ -84,6 +84,14 @@ func TestEveryoneTakesTurns(t *testing.T) {
 			t.Errorf("%s after it was asked, one with a new configuration is asked: %v", after, s != nil)
 		}
 	}
+	in.early["A"] = true
+	if s, _ := in.next([]*posture.Server{a, b}, now.Add(everyoneAgain)); s != a {
+		t.Errorf("%v is asked, and not the one that a check waits for", s)
+	}
+	in.note(a, now, nil)
+	if s, _ := in.next([]*posture.Server{a, b}, now.Add(everyoneAgain)); s != nil {
+		t.Errorf("%s is asked again and again", s.ID)
+	}
 	for after, want := range map[time.Duration]int{time.Minute: 0, 61 * time.Second: 1} {
 		if gaps := in.open([]*posture.Server{a, b}, now.Add(after)); len(gaps) != want || want == 1 && (gaps[0].ID != "B" || !strings.Contains(gaps[0].Reason, "share")) {
 			t.Errorf("%s after: gaps %v", after, gaps)

@@ -14,6 +14,7 @@ import (
 const (
 	maxVisits   = 256  // anonymous-looking sessions per server until the loop takes them
 	maxServers  = 4096 // servers of which events are kept
+	maxClaimed  = 64   // accounts whose claims were pushed; beyond, all are looked at
 	maxPeers    = 100  // peers per server that failed to log in
 	shownPeers  = 5
 	touchLatest = 30 * time.Second // how long after a touch its traces may come
@@ -40,14 +41,16 @@ type news struct {
 	visits  map[string][]posture.Session // clients that came
 	lively  map[string]bool              // servers that were heard, known or not
 	gone    bool                         // a server says goodbye, or fell silent
-	claims  bool
-	failed  bool // a burst of failures began
+	claims  bool                         // a JWT was pushed
+	claimed map[string]bool              // the accounts that it was for
+	unnamed bool                         // for one that cannot be told, or for too many
+	failed  bool                         // a burst of failures began
 }
 
 func newNews() news {
 	return news{
 		reloads: map[string]bool{}, asked: map[string]time.Time{}, churn: map[string]bool{},
-		visits: map[string][]posture.Session{}, lively: map[string]bool{},
+		visits: map[string][]posture.Session{}, lively: map[string]bool{}, claimed: map[string]bool{},
 	}
 }
 
@@ -99,6 +102,11 @@ func (in *intake) sort(e *collect.Event) bool {
 		return true
 	case collect.ClaimsMoved:
 		n.claims = true
+		if e.Account == "" || len(n.claimed) >= maxClaimed {
+			n.unnamed = true
+		} else {
+			n.claimed[e.Account] = true
+		}
 		return true
 	case collect.Failed:
 		return in.fail(e)

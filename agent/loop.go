@@ -62,7 +62,7 @@ type loop struct {
 
 	sweeping    bool
 	sweepAgain  bool // another sweep is wanted after the one under way
-	sessionsToo bool // with sessions
+	sessionsToo bool // with sessions and accounts
 	swept       chan sweepResult
 	base        *posture.Snapshot // that the sweep under way started from
 	replies     []chan scanned    // that wait for the sweep under way
@@ -96,6 +96,7 @@ type loop struct {
 	visit   timer
 	claims  timer
 	claimed time.Time
+	trust   trustLoop
 	slow    time.Duration // what the last judgement took
 }
 
@@ -150,6 +151,7 @@ func newLoop(a *Agent) *loop {
 		told: make(chan everyoneResult, 1), pursuits: map[chase]*pursuit{}, awaiting: map[string]bool{}, reloads: map[string]posture.Reload{},
 		loaded: map[string]time.Time{}, unfound: map[string]*sighting{}, sighted: budget{each: time.Second, most: sightSweeps}, visits: map[string][]posture.Session{},
 		poll: time.NewTicker(max(a.cfg.WatchInterval, time.Millisecond)), churned: budget{each: time.Second, most: churnLooks},
+		trust: newTrustLoop(),
 	}
 	if a.cfg.WatchInterval < 0 {
 		l.poll.Stop()
@@ -194,6 +196,11 @@ func (l *loop) step(ctx context.Context, tick <-chan time.Time, connection <-cha
 	case <-l.claims.C():
 		l.claims.stop()
 		l.onClaims()
+	case <-l.trust.timer.C():
+		l.trust.timer.stop()
+		l.startAccounts(ctx)
+	case r := <-l.trust.looked:
+		l.onAccounts(ctx, r)
 	case <-l.settle.C():
 		l.verdict(ctx)
 	case reply := <-l.scans:
@@ -211,7 +218,7 @@ func (l *loop) step(ctx context.Context, tick <-chan time.Time, connection <-cha
 
 func (l *loop) stopTimers() {
 	l.poll.Stop()
-	for _, t := range []*timer{&l.soon, &l.look, &l.settle, &l.visit, &l.claims, &l.everyone} {
+	for _, t := range []*timer{&l.soon, &l.look, &l.settle, &l.visit, &l.claims, &l.everyone, &l.trust.timer} {
 		t.stop()
 	}
 }
@@ -282,11 +289,11 @@ func (l *loop) startSweep(ctx context.Context) {
 	}
 	l.sweeping, l.sweepAgain, l.base = true, false, l.snap
 	l.replies, l.nextReplies = l.nextReplies, nil
-	opts := collect.Options{Sessions: l.sessionsDue(l.sessionsToo)}
-	l.sessionsToo = false
 	prev := l.snap
+	sessions, accounts := l.sessionsDue(l.sessionsToo), l.accountsDue(prev, l.sessionsToo || l.trust.all)
+	l.sessionsToo, l.trust.all = false, false
 	go func() {
-		snap, err := l.collector.Sweep(ctx, prev, opts)
+		snap, err := l.gather(ctx, prev, sessions, accounts)
 		l.swept <- sweepResult{snap, err}
 	}()
 }
@@ -405,12 +412,17 @@ func (l *loop) judgeNow(ctx context.Context) {
 		r <- scanned{state: state}
 	}
 	l.ready = nil
+	l.hurry(state.Results)
 	l.lookAgain()
 }
 
 // lookAgain arranges the second look that what has passed once needs to end.
 func (l *loop) lookAgain() {
 	for _, scope := range l.ledger.Passing() {
+		if scope.Kind == check.KindAccount {
+			l.lookAtAccount(scope.Account, 1, confirm)
+			continue
+		}
 		s := l.subject(scope)
 		if s == nil || s.ID == "" {
 			l.soon.atMost(confirm)

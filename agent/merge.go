@@ -16,6 +16,11 @@ func (l *loop) merge(swept *posture.Snapshot) *posture.Snapshot {
 		l.noteLoads(swept.Servers)
 		return swept
 	}
+	if l.base != nil && swept.Trust == l.base.Trust {
+		swept.Trust = l.snap.Trust // it has only carried them over
+	} else {
+		swept.Trust = later(swept.Trust, l.snap.Trust)
+	}
 	current := byID(l.snap)
 	for i, s := range swept.Servers {
 		cur := current[s.ID]

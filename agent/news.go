@@ -45,6 +45,7 @@ func (l *loop) onNews(ctx context.Context, n news) {
 		l.soon.atMost(sweepDelay)
 	}
 	if n.claims {
+		l.onClaimed(n)
 		l.claims.atMost(max(0, claimsPause-time.Since(l.claimed)))
 	}
 	if n.failed {

@@ -3,6 +3,7 @@ package integration
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -130,4 +131,47 @@ func floor(b *testing.B, nc *nats.Conn, subjects []string, servers int) time.Dur
 		b.Fatal(err)
 	}
 	return took
+}
+
+// BenchmarkAccounts is a look at all accounts of a cluster in operator mode, each
+// of them loaded by each server: what `natsentry run` does every five minutes.
+func BenchmarkAccounts(b *testing.B) {
+	for _, accounts := range []int{10, 100} {
+		b.Run(fmt.Sprintf("%d-accounts-3-servers", accounts), func(b *testing.B) {
+			op := tidyOperator(b)
+			others := make([]*fleet.Account, accounts-2)
+			for i := range others {
+				others[i] = must(op.Account(fmt.Sprintf("A%d", i), nil))
+				tidyAccount(b, op, others[i], nil)
+			}
+			names := []string{"n1", "n2", "n3"}
+			specs := make([]fleet.Spec, len(names))
+			for i, name := range names {
+				peers := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == name })
+				specs[i] = fleet.Spec{Name: name, Config: op.Config(others...) + clustered("c", peers...)}
+			}
+			f := start(b, specs...)
+			if err := f.WaitActive(b.Context(), f.Server("n1").URL(), len(names), auditorOf(&op.System)); err != nil {
+				b.Fatal(err)
+			}
+			for _, s := range f.Servers() {
+				for _, a := range append(others, &op.App) {
+					must(s.Embedded().LookupAccount(a.Public))
+				}
+			}
+			c := must(collect.New(connect(b, f.Server("n1").URL(), auditorOf(&op.System)), collect.Config{System: "bench"}))
+			defer c.Close()
+			snap := must(c.Sweep(b.Context(), nil, collect.Options{}))
+			c.WatchCost()
+			for b.Loop() {
+				trust := must(c.LookAtAccounts(b.Context(), snap, nil))
+				if len(trust.Accounts) != accounts || trust.Left != 0 || len(trust.Gaps) != 0 {
+					b.Fatalf("%d accounts, %d left, gaps %v", len(trust.Accounts), trust.Left, trust.Gaps)
+				}
+			}
+			cost := c.WatchCost()
+			b.ReportMetric(float64(cost.Requests)/float64(b.N), "requests/op")
+			b.ReportMetric(float64(cost.Bytes)/float64(b.N), "bytes/op")
+		})
+	}
 }

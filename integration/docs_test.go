@@ -724,6 +724,8 @@ var unsteady = []struct {
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "ADDRESS"},
 	{regexp.MustCompile(`(\b\d+m )?\b\d+(\.\d+)?(ns|µs|ms|s)\b *`), "DURATION "}, // with the spaces that fill its column
 	{regexp.MustCompile(`\bN[A-Z2-7]{55}\b`), "SERVER-ID"},
+	{regexp.MustCompile(`\b[AOU][A-Z2-7]{55}\b`), "KEY"},
+	{regexp.MustCompile(`\b[AO][A-Z2-7]{9}…`), "KEY…"},
 	{regexp.MustCompile(`\b[0-9a-f]{32}\b`), "DIGEST"},
 	{regexp.MustCompile(`\b_INBOX(_AUDIT)?\.[0-9A-Za-z.]+`), "INBOX"},
 	{regexp.MustCompile(`\b[0-9A-Za-z]{22}\b`), "NUID"},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +17,9 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/natsentry/natsentry/agent"
+	"github.com/natsentry/natsentry/agent/check"
 	"github.com/natsentry/natsentry/agent/collect"
+	"github.com/natsentry/natsentry/agent/finding"
 	"github.com/natsentry/natsentry/agent/posture"
 	"github.com/natsentry/natsentry/integration/fleet"
 )
@@ -25,7 +28,17 @@ import (
 // fields makes of the server's nonce. It returns when he was let in.
 func come(t testing.TB, s *fleet.Server, name string, fields func(nonce string) map[string]any) {
 	t.Helper()
-	conn := must(net.Dial("tcp", strings.TrimPrefix(s.URL(), "nats://")))
+	comeFrom(t, s, "127.0.0.1", name, fields)
+}
+
+// comeFrom is the same from another address, by a library of that name.
+func comeFrom(t testing.TB, s *fleet.Server, address, name string, fields func(nonce string) map[string]any) {
+	t.Helper()
+	from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
+	conn, err := from.DialContext(t.Context(), "tcp", strings.TrimPrefix(s.URL(), "nats://"))
+	if err != nil {
+		t.Skipf("nobody can come from %s here: %v", address, err)
+	}
 	t.Cleanup(func() { _ = conn.Close() })
 	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
 		t.Fatal(err)
@@ -39,8 +52,8 @@ func come(t testing.TB, s *fleet.Server, name string, fields func(nonce string) 
 		t.Fatal(err)
 	}
 	said := fields(info.Nonce)
-	said["name"], said["lang"], said["version"], said["verbose"] = name, "test", "1", false
-	if _, err := fmt.Fprintf(conn, "CONNECT %s\r\nPING\r\n", must(json.Marshal(said))); err != nil {
+	said["name"], said["lang"], said["version"], said["verbose"] = name, name, "1", false
+	if _, err := fmt.Fprintf(conn, "CONNECT %s\r\nSUB a 1\r\nPING\r\n", must(json.Marshal(said))); err != nil {
 		t.Fatal(err)
 	}
 	if answer := must(r.ReadString('\n')); !strings.HasPrefix(answer, "PONG") && !strings.HasPrefix(answer, "PING") {
@@ -176,7 +189,13 @@ authorization { timeout: 3, auth_callout { issuer: ` + must(issuer.PublicKey()) 
 	come(t, open, "claims an nkey", says(map[string]any{"nkey": public}))
 	connect(t, "ws://"+open.Addr("websocket"), nats.Name("browser"))
 	connect(t, "ws://"+f.Server("ws-own").Addr("websocket"), nats.Name("browser"), nats.UserInfo("browser", "browser-password"))
-	connect(t, token.URL(), nats.Name("by token"), nats.Token("the-token-of-the-test"))
+	byToken := connect(t, token.URL(), nats.Name("by token"), nats.Token("the-token-of-the-test"))
+	if err := byToken.Publish("a", nil); err != nil { // until then he may be one who waits to be let in
+		t.Fatal(err)
+	}
+	if err := byToken.Flush(); err != nil {
+		t.Fatal(err)
+	}
 	come(t, token, "by token, claims a user", says(map[string]any{"auth_token": "the-token-of-the-test", "user": "admin"}))
 	connect(t, users.URL(), nats.Name("by password"), nats.UserInfo("app", "app-password"))
 	connect(t, users.URL(), nats.Name("by no_auth_user"))
@@ -251,6 +270,40 @@ leafnodes { remotes: [ { url: "nats-leaf://edge:edge-password@{{addr "leafs" "le
 	noSecret(t, state, "the-token-of-the-test", "not-a-token-of-anybody", foreign, foreign[strings.LastIndex(foreign, "."):])
 }
 
+// TestWhoWaitsIsNobody: a server lists a client by the user that he claims from
+// the moment on that it reads it, before it has looked at the password.
+func TestWhoWaitsIsNobody(t *testing.T) {
+	t.Parallel()
+	issuer := must(nkeys.CreateAccount())
+	f := start(t, fleet.Spec{Name: "callout", Config: `accounts { AUTH { users: [ { user: auth, password: auth-password } ] }, $SYS { users: [ { user: ` + sysUser + `, password: ` + sysPassword + ` } ] } }
+authorization { timeout: 60, auth_callout { issuer: ` + must(issuer.PublicKey()) + `, account: AUTH, auth_users: [ auth, ` + sysUser + ` ] } }
+`})
+	s := f.Server("callout")
+	answer := make(chan struct{})
+	serveCallout(t, s, nats.UserInfo("auth", "auth-password"), issuer, func(*jwt.UserClaims) string {
+		<-answer
+		return ""
+	})
+	conn := must(net.Dial("tcp", strings.TrimPrefix(s.URL(), "nats://")))
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "CONNECT {\"user\":\"admin\",\"pass\":\"x\",\"name\":\"waits\",\"lang\":\"test\"}\r\nPING\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	a := auditor(t, connectSys(t, s), collect.Config{})
+	var waits posture.Session
+	eventually(t, "he is listed by his claim", func() bool {
+		waits = insiders(t, sweep(t, a), "callout")["waits"]
+		return waits.User == "admin"
+	})
+	if owner, ok := waits.Owner(); waits.Login != posture.LoginUnknown || ok || waits.Account != posture.GlobalAccount {
+		t.Errorf("he came in by %s into %s as %q", waits.Login, waits.Account, owner)
+	}
+	close(answer)
+	if said, _ := io.ReadAll(conn); !strings.Contains(string(said), "Authorization Violation") {
+		t.Errorf("he was let in: %s", said)
+	}
+}
+
 // TestLoginsOfAnOperator: JWT users, by their claims.
 func TestLoginsOfAnOperator(t *testing.T) {
 	t.Parallel()
@@ -303,4 +356,396 @@ func TestLoginsOfAnOperator(t *testing.T) {
 		t.Errorf("our own session: %+v %+v", c, c.Claim)
 	}
 	noSecret(t, state, token, bearer, seed, sentinelSeed, token[strings.LastIndex(token, "."):], bearer[strings.LastIndex(bearer, "."):])
+}
+
+// judgedAs is what a check said of an account, or of a server.
+func judgedAs(t testing.TB, state *agent.State, checkID, subject string) check.Result {
+	t.Helper()
+	for _, r := range state.Results {
+		if r.Check.ID == checkID && (r.Scope.Account == subject || r.Scope.Server == subject) {
+			return r
+		}
+	}
+	t.Fatalf("%s says nothing of %s", checkID, subject)
+	return check.Result{}
+}
+
+// judgeInside asserts what checks say of a subject.
+func judgeInside(t *testing.T, state *agent.State, subject string, want map[string]check.Outcome) {
+	t.Helper()
+	for id, outcome := range want {
+		if r := judgedAs(t, state, id, subject); r.Outcome != outcome {
+			t.Errorf("%s of %s: %s (%s), want %s; %+v", id, subject, r.Outcome, r.Summary, outcome, r.Evidence)
+		}
+	}
+}
+
+// outside is an address of this machine that is not its loopback.
+func outside(t *testing.T) string {
+	t.Helper()
+	for _, a := range must(net.InterfaceAddrs()) {
+		if ip, ok := a.(*net.IPNet); ok && ip.IP.IsGlobalUnicast() && ip.IP.To4() != nil {
+			return ip.IP.String()
+		}
+	}
+	t.Skip("this machine has no address but its loopback")
+	return ""
+}
+
+// TestCredentialsOfInsiders: tokens, passwords and shared users of servers with a
+// configuration of their own, each check failing and passing.
+func TestCredentialsOfInsiders(t *testing.T) {
+	t.Parallel()
+	host := outside(t)
+	key := must(nkeys.CreateUser())
+	public, seed := must(key.PublicKey()), must(key.Seed())
+	byKey := nats.Nkey(public, func(nonce []byte) ([]byte, error) { return must(nkeys.FromSeed(seed)).Sign(nonce) })
+	f := start(t,
+		fleet.Spec{Name: "hub", Config: strings.NewReplacer("accounts {", "accounts {\n  OPS { users: [ { nkey: "+public+" } ] }", "$SYS { users: [", "$SYS { users: [ { user: second, password: second-password },").Replace(hub)},
+		fleet.Spec{Name: "token", Config: "authorization { token: the-token-of-the-test, timeout: 5 }\n" + remote("leaf-sys", "$SYS")},
+		fleet.Spec{Name: "users", Config: appUsers + "no_auth_user: guest\n" + remote("leaf-sys", "$SYS")},
+	)
+	waitActive(t, f, f.Server("hub"), 3)
+	connect(t, f.Server("hub").URL(), byKey)
+	come(t, f.Server("token"), "go", says(map[string]any{"auth_token": "the-token-of-the-test"}))
+	connect(t, f.Server("users").URL(), nats.UserInfo("app", "app-password"))
+
+	policy := check.DefaultPolicy()
+	policy.Expected = []check.Expected{{User: sysUser}}
+	a := must(agent.New(connectSys(t, f.Server("hub")), agent.Config{System: "test", Collect: patient, Policy: policy, Rules: prompt}))
+	t.Cleanup(a.Close)
+	state := sweep(t, a)
+	judgeInside(t, state, "token", map[string]check.Outcome{"CRED_001": check.Fail, "TLS_004": check.Pass, "SESS_004": check.Unknown})
+	judgeInside(t, state, "users", map[string]check.Outcome{"CRED_001": check.Pass, "TLS_004": check.Pass})
+	judgeInside(t, state, "APP", map[string]check.Outcome{"CRED_002": check.Fail, "CRED_005": check.Pass, "SESS_003": check.NotApplicable, "JWT_030": check.NotApplicable, "SESS_005": check.NotApplicable})
+	judgeInside(t, state, "OPS", map[string]check.Outcome{"CRED_002": check.Pass})
+	judgeInside(t, state, "$SYS", map[string]check.Outcome{"SESS_003": check.Pass})
+
+	// A stranger in the system account, from outside and in clear; and one user
+	// for programs of two kinds on three hosts.
+	comeFrom(t, f.Server("token"), host, "go", says(map[string]any{"auth_token": "the-token-of-the-test"}))
+	connect(t, f.Server("hub").URL(), nats.UserInfo("second", "second-password"))
+	comeFrom(t, f.Server("users"), host, "go", says(map[string]any{"user": "app", "pass": "app-password"}))
+	comeFrom(t, f.Server("users"), host, "go", says(map[string]any{})) // as guest, without a password
+	comeFrom(t, f.Server("users"), "127.0.0.2", "python", says(map[string]any{"user": "app", "pass": "app-password"}))
+	state = sweep(t, a)
+	judgeInside(t, state, "token", map[string]check.Outcome{"TLS_004": check.Fail})
+	judgeInside(t, state, "users", map[string]check.Outcome{"TLS_004": check.Fail})
+	judgeInside(t, state, "APP", map[string]check.Outcome{"CRED_005": check.Fail})
+	judgeInside(t, state, "$SYS", map[string]check.Outcome{"SESS_003": check.Fail})
+	if r := judgedAs(t, state, "TLS_004", "token"); r.Severity != check.Critical {
+		t.Errorf("a token in clear is %s", r.Severity)
+	}
+	if r := judgedAs(t, state, "TLS_004", "users"); r.Severity != check.NoSeverity || len(r.Evidence) != 1 || !strings.Contains(r.Evidence[0].Value, "app: 1 session") {
+		t.Errorf("a password in clear is %s: %+v", r.Severity, r.Evidence)
+	}
+	noSecret(t, state, "the-token-of-the-test", "app-password", "second-password")
+}
+
+// TestJWTUsersInside: users of an account and of its signing keys, in a server
+// that goes by what the account's claims say of them.
+func TestJWTUsersInside(t *testing.T) {
+	t.Parallel()
+	op := must(fleet.NewOperator())
+	year := func(c *jwt.UserClaims) {
+		c.Expires = time.Now().AddDate(1, 0, 0).Unix()
+		c.AllowedConnectionTypes.Add(jwt.ConnectionTypeStandard)
+	}
+	limited := func(c *jwt.UserClaims) {
+		year(c)
+		c.Sub.Allow.Add("a.>")
+	}
+	good := must(op.Account("GOOD", nil))
+	defaults := must(op.Account("DEFAULTS", func(c *jwt.AccountClaims) { c.DefaultPermissions.Pub.Allow.Add("a.>") }))
+	scoped := must(op.Account("SCOPED", func(c *jwt.AccountClaims) { c.Limits.DisallowBearer = true }))
+	wide := must(op.Account("WIDE", nil))
+	scope := func(a *fleet.Account, change func(*jwt.UserPermissionLimits)) {
+		t.Helper()
+		public := must(a.SigningKey())
+		if err := op.Sign(a, func(c *jwt.AccountClaims) {
+			s := jwt.NewUserScope()
+			s.Key = public
+			change(&s.Template)
+			c.SigningKeys.AddScopedSigner(s)
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	scope(scoped, func(l *jwt.UserPermissionLimits) { l.Pub.Allow.Add("a.>") })
+	scope(wide, func(*jwt.UserPermissionLimits) {})
+	empty := func(c *jwt.UserClaims) {
+		c.SetScoped(true)
+		c.Expires = time.Now().AddDate(1, 0, 0).Unix()
+	}
+
+	f := start(t, fleet.Spec{Name: "n1", Config: op.Config(good, defaults, scoped, wide)})
+	s := f.Server("n1")
+	in := func(a *fleet.Account, name string, change func(*jwt.UserClaims)) {
+		t.Helper()
+		token, seed, err := a.User(name, change)
+		if err != nil {
+			t.Fatal(err)
+		}
+		connect(t, s.URL(), nats.UserJWTAndSeed(token, seed), nats.Name(name))
+	}
+	in(good, "good", limited)
+	in(defaults, "by default", year)
+	in(scoped, "scoped", empty)
+	in(wide, "scoped for everything", empty)
+	in(&op.App, "for ever, everything, from anywhere", nil)
+	in(&op.App, "soon", func(c *jwt.UserClaims) {
+		limited(c)
+		c.Expires = time.Now().Add(6 * 24 * time.Hour).Unix()
+	})
+	in(&op.App, "bearer", func(c *jwt.UserClaims) { c.BearerToken = true })
+
+	token, seed, err := op.System.User("natsentry", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := auditor(t, connect(t, s.URL(), nats.UserJWTAndSeed(token, seed)), patient)
+	state := sweep(t, a)
+	judgeInside(t, state, good.Public, map[string]check.Outcome{
+		"JWT_030": check.Pass, "JWT_031": check.Pass, "JWT_032": check.Pass, "JWT_033": check.Pass, "JWT_034": check.Pass, "SESS_005": check.Pass, "CRED_002": check.Pass,
+	})
+	judgeInside(t, state, defaults.Public, map[string]check.Outcome{"JWT_034": check.Pass})
+	judgeInside(t, state, scoped.Public, map[string]check.Outcome{"JWT_034": check.Pass, "JWT_032": check.Pass, "JWT_033": check.Unknown})
+	judgeInside(t, state, wide.Public, map[string]check.Outcome{"JWT_034": check.Fail, "JWT_032": check.Unknown})
+	// The one that ends soon was issued just now, and so on purpose.
+	judgeInside(t, state, op.App.Public, map[string]check.Outcome{
+		"JWT_030": check.Fail, "JWT_031": check.Unknown, "JWT_032": check.Fail, "JWT_033": check.Fail, "JWT_034": check.Fail,
+	})
+	if r := judgedAs(t, state, "JWT_030", op.App.Public); r.Scope.Name != "APP" || r.Severity != check.NoSeverity || len(r.Evidence) != 1 || !strings.Contains(r.Evidence[0].Value, `"for ever, everything, from anywhere" U`) {
+		t.Errorf("JWT_030 of %q: %s %+v", r.Scope.Name, r.Severity, r.Evidence)
+	}
+	judgeInside(t, state, op.System.Public, map[string]check.Outcome{"JWT_030": check.Fail})
+	if r := judgedAs(t, state, "JWT_030", op.System.Public); r.Severity != check.NoSeverity {
+		t.Errorf("natsentry alone in the system account: %s", r.Severity)
+	}
+	in(&op.System, "admin", nil)
+	state = sweep(t, a)
+	if r := judgedAs(t, state, "JWT_030", op.System.Public); r.Outcome != check.Fail || r.Severity != check.Critical {
+		t.Errorf("an admin for ever: %s %s", r.Outcome, r.Severity)
+	}
+	noSecret(t, state, token, seed, token[strings.LastIndex(token, "."):])
+}
+
+// TestRevokedYetConnected: a server ends the sessions of users whom the claims
+// that it goes by refuse. One that goes by older claims does not, and that is
+// seen, by the claims of another server.
+func TestRevokedYetConnected(t *testing.T) {
+	t.Parallel()
+	op := must(fleet.NewOperator())
+	old := must(op.App.SigningKey())
+	if err := op.Sign(&op.App, nil); err != nil {
+		t.Fatal(err)
+	}
+	before := op.MemoryConfig()
+	token, seed, err := op.App.User("revoked", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	user := nats.UserJWTAndSeed(token, seed)
+	claims := must(jwt.DecodeUserClaims(token))
+	issued := op.App.Claims.IssuedAt
+	eventually(t, "the next claims are later", func() bool { return time.Now().Unix() > issued })
+	if err := op.Sign(&op.App, func(c *jwt.AccountClaims) { c.Revoke(claims.Subject) }); err != nil {
+		t.Fatal(err)
+	}
+	revoked := op.MemoryConfig()
+	if err := op.Sign(&op.App, func(c *jwt.AccountClaims) { c.Revocations, c.SigningKeys = nil, jwt.SigningKeys{} }); err != nil {
+		t.Fatal(err)
+	}
+	rotated := op.MemoryConfig()
+
+	n1, n2 := clustered("c", "n2"), clustered("c", "n1")
+	f := start(t, fleet.Spec{Name: "n1", Config: before + n1}, fleet.Spec{Name: "n2", Config: before + n2})
+	sys := must(op.System.Login("natsentry"))
+	if err := f.WaitActive(t.Context(), f.Server("n1").URL(), 2, must(op.System.Login("waiter"))); err != nil {
+		t.Fatal(err)
+	}
+	nc := connect(t, f.Server("n2").URL(), user, nats.NoReconnect())
+	a := auditor(t, connect(t, f.Server("n1").URL(), sys), patient)
+	state := sweep(t, a)
+	judgeInside(t, state, op.App.Public, map[string]check.Outcome{"SESS_005": check.Pass})
+
+	for _, step := range []struct {
+		config string
+		cause  posture.Cause
+		claim  string
+	}{
+		{revoked, "revoked", "revoke " + claims.Subject},
+		{rotated, "signer-removed", "do not list the signing key " + old},
+	} {
+		// n1 alone gets the new claims.
+		if err := f.Server("n1").Reload(t.Context(), step.config+n1); err != nil {
+			t.Fatal(err)
+		}
+		// It goes by them from the first login on: a server loads an account when
+		// somebody comes.
+		if _, err := nats.Connect(f.Server("n1").URL(), user, nats.IgnoreDiscoveredServers()); err == nil {
+			t.Error("n1 takes a user whom its claims refuse")
+		}
+		state = sweep(t, a)
+		r := judgedAs(t, state, "SESS_005", op.App.Public)
+		if r.Outcome != check.Fail || r.Cause != step.cause || len(r.Evidence) != 2 ||
+			!strings.Contains(r.Evidence[0].Value, "1 session on n2") || r.Evidence[1].Source != "claims in force on n1" || !strings.Contains(r.Evidence[1].Value, step.claim) {
+			t.Errorf("%s %s: %s %+v", r.Outcome, r.Cause, r.Summary, r.Evidence)
+		}
+		if !nc.IsConnected() {
+			t.Fatal("n2 has ended the session although it goes by the old claims")
+		}
+	}
+	if err := f.Server("n2").Reload(t.Context(), rotated+n2); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "n2 ended the session", func() bool { return !nc.IsConnected() })
+	state = lookTwice(t, a)
+	judgeInside(t, state, op.App.Public, map[string]check.Outcome{"SESS_005": check.Pass})
+	if fs := found(state, "SESS_005", ""); len(fs) != 0 {
+		t.Errorf("still found: %v", fs)
+	}
+}
+
+// TestRunAsksWhoIsInside: beside sweeps, one server after the other, at its own
+// pace; what was told survives sweeps, polls and looks.
+func TestRunAsksWhoIsInside(t *testing.T) {
+	t.Parallel()
+	f := start(t, fleet.Spec{Name: "hub", Config: hub}, fleet.Spec{Name: "n1", Config: appUsersOf + remote("leaf-sys", "$SYS")})
+	waitActive(t, f, f.Server("hub"), 2)
+	v := keepWatch(t, connectSys(t, f.Server("hub")), 50*time.Millisecond, func(c *agent.Config) {
+		c.Interval, c.EveryoneInterval = 50*time.Millisecond, 100*time.Millisecond
+	})
+	app := connect(t, f.Server("n1").URL(), nats.UserInfo("app", "app-password"))
+	if err := app.Publish("a", nil); err != nil {
+		t.Fatal(err)
+	}
+	opened := v.told(t, "CRED_002", "", finding.Opened)
+	if s := opened.Scope; s.Kind != check.KindAccount || s.Account != posture.GlobalAccount {
+		t.Errorf("found in %+v: %+v", s, opened.Evidence)
+	}
+	for n := v.rec.count(); v.rec.count() < n+20; time.Sleep(10 * time.Millisecond) {
+		for _, s := range v.State().Snapshot.Servers {
+			if s.Everyone.At.IsZero() || !s.Heard.Has(posture.EveryoneConnz) {
+				t.Fatalf("what %s told was lost", s.Name)
+			}
+		}
+	}
+	app.Close()
+	if f := v.told(t, "CRED_002", "", finding.Resolved); f.Fingerprint != opened.Fingerprint {
+		t.Error("another finding was resolved")
+	}
+}
+
+// TestWhoMayNotAskIsTold: without leave to ask for connections nothing passes,
+// and the gap says what is missing.
+func TestWhoMayNotAskIsTold(t *testing.T) {
+	t.Parallel()
+	f := start(t, fleet.Spec{Name: "n1", Config: limited(without("CONNZ")) + clustered("c", "n2")}, fleet.Spec{Name: "n2", Config: limited(without("CONNZ")) + clustered("c", "n1")})
+	waitActive(t, f, f.Server("n1"), 2)
+	var refused refusals
+	nc := connect(t, f.Server("n1").URL(), nats.UserInfo("limited", "limited-password"), nats.CustomInboxPrefix(auditInbox), refused.handler())
+	a := auditor(t, nc, collect.Config{Timeout: 300 * time.Millisecond})
+	state := sweep(t, a)
+	judgeInside(t, state, "n1", map[string]check.Outcome{"CRED_001": check.Unknown, "TLS_004": check.Unknown})
+	gaps := 0
+	for _, g := range state.Snapshot.Gaps {
+		if g.Endpoint == "CONNZ of all accounts" {
+			gaps++
+		}
+	}
+	if gaps != 2 {
+		t.Errorf("gaps: %v", state.Snapshot.Gaps)
+	}
+}
+
+// TestRevokedIsAskedForAgain: sessions that were told before the claims refused
+// somebody prove nothing; the server is asked again, long before its time.
+func TestRevokedIsAskedForAgain(t *testing.T) {
+	t.Parallel()
+	op := must(fleet.NewOperator())
+	before := op.MemoryConfig()
+	token, seed, err := op.App.User("revoked", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	user := nats.UserJWTAndSeed(token, seed)
+	issued := op.App.Claims.IssuedAt
+	eventually(t, "the next claims are later", func() bool { return time.Now().Unix() > issued })
+	if err := op.Sign(&op.App, func(c *jwt.AccountClaims) { c.Revoke(must(jwt.DecodeUserClaims(token)).Subject) }); err != nil {
+		t.Fatal(err)
+	}
+	n1, n2 := clustered("c", "n2"), clustered("c", "n1")
+	f := start(t, fleet.Spec{Name: "n1", Config: before + n1}, fleet.Spec{Name: "n2", Config: before + n2})
+	if err := f.WaitActive(t.Context(), f.Server("n1").URL(), 2, must(op.System.Login("waiter"))); err != nil {
+		t.Fatal(err)
+	}
+	connect(t, f.Server("n2").URL(), user)
+	v := keepWatch(t, connect(t, f.Server("n1").URL(), must(op.System.Login("natsentry"))), time.Second, func(c *agent.Config) {
+		c.Interval, c.AccountInterval, c.EveryoneInterval = 200*time.Millisecond, 200*time.Millisecond, neverAgain
+	})
+	eventually(t, "both told who is inside", func() bool {
+		return !slices.ContainsFunc(v.State().Snapshot.Servers, func(s *posture.Server) bool { return s.Everyone.At.IsZero() })
+	})
+	if err := f.Server("n1").Reload(t.Context(), op.MemoryConfig()+n1); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nats.Connect(f.Server("n1").URL(), user, nats.IgnoreDiscoveredServers()); err == nil {
+		t.Error("n1 takes a user whom its claims refuse")
+	}
+	opened := v.told(t, "SESS_005", "", finding.Opened)
+	if opened.Scope.Account != op.App.Public || opened.Severity != check.Critical || opened.Cause != "revoked" {
+		t.Errorf("found %s %s in %+v", opened.Severity, opened.Cause, opened.Scope)
+	}
+}
+
+// TestLoginsOfOldServers: what they show is less, and more than they should.
+func TestLoginsOfOldServers(t *testing.T) {
+	t.Parallel()
+	key := must(nkeys.CreateUser())
+	public, seed := must(key.PublicKey()), must(key.Seed())
+	op := must(fleet.NewOperator())
+	bearer, _, err := op.App.User("bearer", func(c *jwt.UserClaims) { c.BearerToken = true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for version, want := range map[string]struct{ token, password login }{
+		"v2.9.25": {
+			// The raw token would stand where the user does: no user is believed.
+			token:    login{login: posture.LoginUnknown, account: posture.GlobalAccount},
+			password: login{login: posture.LoginUnknown, account: "APP"},
+		},
+		"v2.10.29": {
+			token:    login{login: posture.LoginToken, account: posture.GlobalAccount},
+			password: login{login: posture.LoginPassword, account: "APP", owner: "app"},
+		},
+	} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			old := binary(t, version)
+			f := start(t,
+				fleet.Spec{Name: "hub", Config: hub},
+				fleet.Spec{Name: "token", Binary: old, Config: "authorization { token: the-token-of-the-test, timeout: 5 }\n" + remote("leaf-sys", "$SYS")},
+				fleet.Spec{Name: "users", Binary: old, Config: `accounts { APP { users: [ { user: app, password: app-password }, { nkey: ` + public + ` } ] } }` + remote("leaf-sys", "$SYS")},
+			)
+			waitActive(t, f, f.Server("hub"), 3)
+			come(t, f.Server("token"), "by token", says(map[string]any{"auth_token": "the-token-of-the-test"}))
+			connect(t, f.Server("users").URL(), nats.Name("by password"), nats.UserInfo("app", "app-password"))
+			connect(t, f.Server("users").URL(), nats.Name("by nkey"), nats.Nkey(public, func(nonce []byte) ([]byte, error) { return must(nkeys.FromSeed(seed)).Sign(nonce) }))
+			state := sweep(t, auditor(t, connectSys(t, f.Server("hub")), patient))
+			checkLogins(t, state, "token", map[string]login{"by token": want.token})
+			checkLogins(t, state, "users", map[string]login{
+				"by password": want.password, "by nkey": {login: posture.LoginNKey, account: "APP", owner: public},
+			})
+			noSecret(t, state, "the-token-of-the-test")
+
+			f = start(t, fleet.Spec{Name: "op", Binary: old, Config: op.MemoryConfig()})
+			come(t, f.Server("op"), "bearer", says(map[string]any{"jwt": bearer}))
+			state = sweep(t, auditor(t, connect(t, f.Server("op").URL(), must(op.System.Login("natsentry"))), patient))
+			checkLogins(t, state, "op", map[string]login{
+				"bearer": {login: posture.LoginBearer, account: op.App.Public, owner: must(jwt.DecodeUserClaims(bearer)).Subject},
+			})
+			noSecret(t, state, bearer, bearer[strings.LastIndex(bearer, "."):])
+		})
+	}
 }

@@ -1,8 +1,13 @@
 package integration
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,7 +34,6 @@ type guests struct {
 	op             *fleet.Operator
 	listed, other  nkeys.KeyPair
 	listedKey      string
-	leafCreds      string
 	clients        map[string]*caller
 	leafs          []string
 	open, keeper   *fleet.Server
@@ -59,8 +63,9 @@ func nkeyOption(t *testing.T, key nkeys.KeyPair) nats.Option {
 }
 
 // invite starts an open server beside one with a system account, and has the
-// guests come in: all, or those that bring nothing that is looked at.
-func invite(t *testing.T, open string) *guests {
+// guests come in: all, or those that bring nothing that is looked at. binary is
+// that of an old server, "" has one embedded.
+func invite(t *testing.T, open, binary string) *guests {
 	t.Helper()
 	all := open == ""
 	g := &guests{op: must(fleet.NewOperator()), listed: must(nkeys.CreateUser()), other: must(nkeys.CreateUser()), clients: map[string]*caller{}, logs: t.TempDir()}
@@ -73,7 +78,8 @@ func invite(t *testing.T, open string) *guests {
 	g.fleet = start(t,
 		fleet.Spec{Name: "keeper", Config: closedApp + clustered("c", "open")},
 		fleet.Spec{
-			Name: "open", Config: open + `
+			Name: "open", Binary: binary, Config: open + `
+http: "{{addr "monitor"}}"
 websocket { listen: "{{addr "websocket"}}", no_tls: true }
 leafnodes { listen: "{{addr "leafnode"}}" }
 ` + clustered("c", "keeper"),
@@ -101,6 +107,9 @@ leafnodes { listen: "{{addr "leafnode"}}" }
 				t.Errorf("%s at a server with a hidden user: %v", name, err)
 			}
 			continue
+		}
+		if binary != "" && strings.Contains(name, "nkey") {
+			continue // without a nonce nats.go does not even try
 		}
 		g.join(t, name, g.open.URL(), opts...)
 		if name == "nothing" || name == "right password" || name == "jwt" {
@@ -156,7 +165,16 @@ func (g *guests) join(t *testing.T, name, url string, opts ...nats.Option) {
 func (g *guests) leafsInside(t *testing.T) []string {
 	t.Helper()
 	var names []string
-	for _, l := range must(g.open.Embedded().Leafz(nil)).Leafs {
+	resp, err := http.Get("http://" + g.open.Addr("monitor") + "/leafz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var leafz server.Leafz
+	if err := json.NewDecoder(resp.Body).Decode(&leafz); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range leafz.Leafs {
 		names = append(names, l.Name)
 	}
 	slices.Sort(names)
@@ -307,7 +325,7 @@ func TestLockout(t *testing.T) {
 		for _, way := range []string{"restart", "reload"} {
 			t.Run(l.name+", "+way, func(t *testing.T) {
 				t.Parallel()
-				invite(t, "").rollTo(t, &l, way)
+				invite(t, "", "").rollTo(t, &l, way)
 			})
 		}
 	}
@@ -321,9 +339,33 @@ func TestLockoutHiddenUser(t *testing.T) {
 		for _, way := range []string{"restart", "reload"} {
 			t.Run(l.name+", "+way, func(t *testing.T) {
 				t.Parallel()
-				invite(t, sysAccount).rollTo(t, &l, way)
+				invite(t, sysAccount, "").rollTo(t, &l, way)
 			})
 		}
+	}
+}
+
+// TestLockoutVersions does so with processes of old servers, whose leafnode ports
+// let in more than those of today.
+func TestLockoutVersions(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{"v2.9.25", "v2.10.29", "v2.11.17"} {
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			binary, err := fleet.Binary(t.Context(), version)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, l := range lockouts() {
+				for _, open := range []string{"", sysAccount} {
+					// The oldest shows names and tokens alike, so that neither is kept.
+					maps.DeleteFunc(l.seen, func(name string, _ bool) bool { return strings.HasPrefix(name, "edge-") || version == "v2.9.25" })
+					t.Run(fmt.Sprintf("%s, hidden user %t", l.name, open != ""), func(t *testing.T) {
+						invite(t, open, binary).rollTo(t, &l, "restart")
+					})
+				}
+			}
+		})
 	}
 }
 
@@ -338,6 +380,7 @@ func (g *guests) rollTo(t *testing.T, l *lockout, way string) {
 	} else {
 		text += l.doors(g)
 	}
+	text += "\nhttp: " + g.open.Addr("monitor")
 	path := filepath.Join(t.TempDir(), "candidate.conf")
 	if err := os.WriteFile(path, []byte(text+"\ncluster { listen: \""+g.open.Addr("route")+"\", name: c, authorization { user: r, password: route-password } }"), 0o600); err != nil {
 		t.Fatal(err)
@@ -371,8 +414,13 @@ func (g *guests) rollTo(t *testing.T, l *lockout, way string) {
 		if err != nil {
 			return
 		}
-		if inside := g.leafsInside(t); len(inside) != len(g.leafs) {
-			t.Errorf("only the leafnodes %q outlive a reload", inside)
+		if in := g.leafsInside(t); len(in) != len(g.leafs) {
+			t.Errorf("only the leafnodes %q outlive a reload", in)
+		}
+		for _, name := range g.leafs {
+			if p := predictions[name]; p.Verdict == inside.Rejected != p.Lingers {
+				t.Errorf("%s is predicted to be %s, and to outlive a reload: %t", name, p.Verdict, p.Lingers)
+			}
 		}
 	} else if err := errors.Join(g.open.Rewrite(rolled), g.open.Stop(t.Context()), g.open.Restart(t.Context())); err != nil {
 		t.Fatal(err)
@@ -422,4 +470,238 @@ func (g *guests) rollTo(t *testing.T, l *lockout, way string) {
 		}
 		hold(name, predictions[name], plan[name], g.leafSettled(t, name, logBefore[name]), false)
 	}
+}
+
+// TestLockoutCluster rolls a cluster in the order that is predicted: a client
+// that brings nothing moves on until the last server has the candidate, and the
+// servers stay together although a user is demanded of routes on the way.
+func TestLockoutCluster(t *testing.T) {
+	t.Parallel()
+	names := []string{"a", "b", "keeper"}
+	routes := func(login string) string {
+		var urls []string
+		for _, n := range names {
+			urls = append(urls, fmt.Sprintf(`"nats-route://%s{{addr %q "route"}}"`, login, n))
+		}
+		return strings.Join(urls, ", ")
+	}
+	cluster := func(login, auth string) string {
+		return fmt.Sprintf("cluster { name: c, listen: \"{{addr \"route\"}}\", %s\n  routes: [ %s ] }\n", auth, routes(login))
+	}
+	before, after := cluster("", ""), cluster("r:route-password@", "authorization { user: r, password: route-password }")
+	f := start(t,
+		fleet.Spec{Name: "a", Config: before}, fleet.Spec{Name: "b", Config: before}, fleet.Spec{Name: "keeper", Config: closedApp + before})
+	keeper := f.Server("keeper")
+	waitActive(t, f, keeper, 3)
+	told := &atomic.Int32{}
+	nc := connect(t, f.Server("a").URL(), nats.Name("nothing"), nats.MaxReconnects(-1), nats.IgnoreAuthErrorAbort(), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectJitter(0, 0),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) { told.Add(1) }))
+	eventually(t, "the client knows the cluster", func() bool { return len(nc.DiscoveredServers()) >= 2 })
+
+	path := filepath.Join(t.TempDir(), "candidate.conf")
+	text := "cluster { name: c, listen: \"" + f.Server("a").Addr("route") + "\", authorization { user: r, password: route-password } }\n" + closedApp
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	candidate, err := conffile.Candidate(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	state := sweep(t, auditor(t, connectSys(t, keeper), collect.Config{}))
+	out := candidate.Outlook(state.Snapshot.Servers, state.Snapshot.Servers)
+	for _, p := range out.Predictions {
+		switch {
+		case p.Door == posture.Route:
+			t.Errorf("the route of %s to %s is predicted to be %s: %s", p.Server, p.Name, p.Verdict, p.Why)
+		case p.Name == "nothing" && (p.Server != "a" || p.Verdict != inside.Rejected):
+			t.Errorf("the client is predicted to be %s at %s: %s", p.Verdict, p.Server, p.Why)
+		}
+	}
+	if !slices.ContainsFunc(out.Advice, func(a string) bool { return strings.HasPrefix(a, "Between servers a user will be demanded") }) {
+		t.Errorf("nothing is said of the user of routes: %q", out.Advice)
+	}
+	if last := out.Order[len(out.Order)-1]; last.Server != "a" || last.Rejected != 1 {
+		t.Errorf("the server with the client is not the last one: %+v", out.Order)
+	}
+	if out.Bridge == nil {
+		t.Error("no bridge for a client that brings nothing")
+	}
+	for i, step := range out.Order {
+		s := f.Server(step.Server)
+		if err := errors.Join(s.Rewrite(closedApp+after), s.Stop(t.Context()), s.Restart(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		waitActive(t, f, keeper, 3)
+		if i < len(out.Order)-1 {
+			eventually(t, "the client is at a server that is open yet", func() bool { return nc.IsConnected() && nc.ConnectedServerName() != step.Server })
+			continue
+		}
+		from := told.Load()
+		eventually(t, "the client gets in nowhere", func() bool { return told.Load() > from+3 && !nc.IsConnected() })
+	}
+
+	// One that has no user for routes cannot dial those that demand one, which a
+	// restart of the others shows: they dial it.
+	b := f.Server("b")
+	if err := errors.Join(b.Rewrite(closedApp+cluster("", "")), b.Stop(t.Context()), b.Restart(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	waitActive(t, f, keeper, 3)
+}
+
+// TestLockoutReloadKeepsUsers: a reload that puts a token in the place of users
+// leaves them able to log in, and one that drops a no_auth_user with its user is
+// taken.
+func TestLockoutReloadKeepsUsers(t *testing.T) {
+	t.Parallel()
+	const users = "authorization { users: [ { user: app, password: app-password }, { user: guest, password: guest-password } ] }\n"
+	f := start(t, fleet.Spec{Name: "n1", Config: users + "no_auth_user: guest\n"})
+	n1 := f.Server("n1")
+	if err := n1.Reload(t.Context(), users); err == nil {
+		t.Error("a reload took the no_auth_user away and left its user")
+	}
+	if err := n1.Reload(t.Context(), "authorization { users: [ { user: app, password: app-password } ] }\n"); err != nil {
+		t.Errorf("a reload that drops the no_auth_user and its user: %v", err)
+	}
+	if _, err := nats.Connect(n1.URL()); !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("somebody who brings nothing: %v", err)
+	}
+	token := "authorization { token: " + tokenOfTests + " }\n"
+	if err := n1.Reload(t.Context(), token); err != nil {
+		t.Fatal(err)
+	}
+	connect(t, n1.URL(), nats.Token(tokenOfTests))
+	nc, err := nats.Connect(n1.URL(), nats.UserInfo("app", "app-password"))
+	if err != nil {
+		t.Fatalf("nats-server forgets its users now when a reload puts a token in their place: %v", err)
+	}
+	nc.Close()
+	if err := errors.Join(n1.Stop(t.Context()), n1.Restart(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nats.Connect(n1.URL(), nats.UserInfo("app", "app-password")); !errors.Is(err, nats.ErrAuthorization) {
+		t.Errorf("after a restart: %v", err)
+	}
+}
+
+// mqttNothing opens an MQTT session without a user name, and tells whether it was
+// let in. It stays until the test ends.
+func mqttNothing(t *testing.T, s *fleet.Server) bool {
+	t.Helper()
+	conn := must(net.Dial("tcp", s.Addr("mqtt")))
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	const cleanSession, id = 2, "device"
+	packet := append([]byte{0x10, byte(12 + len(id)), 0, 4, 'M', 'Q', 'T', 'T', 4, cleanSession, 0, 0, 0, byte(len(id))}, id...)
+	if _, err := conn.Write(packet); err != nil {
+		t.Fatal(err)
+	}
+	answer := make([]byte, 4)
+	if _, err := io.ReadFull(conn, answer); err != nil || answer[0] != 0x20 {
+		t.Fatalf("% x, %v", answer, err)
+	}
+	return answer[3] == 0
+}
+
+// TestLockoutMQTT: a device that brings nothing, on a server with a hidden user.
+func TestLockoutMQTT(t *testing.T) {
+	t.Parallel()
+	const users = "authorization { users: [ { user: app, password: app-password }, { user: device, password: device-password%s } ] }\n"
+	for _, c := range []struct {
+		name, config, mqtt string
+		want               inside.Verdict
+	}{
+		{"users", fmt.Sprintf(users, ""), "", inside.Rejected},
+		{"users and an override", fmt.Sprintf(users, ""), ", no_auth_user: device", inside.Kept},
+		{"bridge", fmt.Sprintf(users, "") + "no_auth_user: device\n", "", inside.Kept},
+		{"bridge for others", fmt.Sprintf(users, ", allowed_connection_types: [STANDARD]") + "no_auth_user: device\n", "", inside.Rejected},
+		{"bridge for it", fmt.Sprintf(users, ", allowed_connection_types: [MQTT, MQTT_WS]") + "no_auth_user: device\n", "", inside.Kept},
+		{"token", "authorization { token: " + tokenOfTests + " }\n", "", inside.Rejected},
+		{"a token of its own", "", ", authorization { token: " + tokenOfTests + " }", inside.Rejected},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			js := func(s string) string { return "jetstream { store_dir: \"" + s + "\" }\n" }
+			f := start(t, fleet.Spec{Name: "n1", Config: sysAccount + js("{{dir}}") + "mqtt { listen: \"{{addr \"mqtt\"}}\" }"})
+			n1 := f.Server("n1")
+			if !mqttNothing(t, n1) {
+				t.Fatal("the device is not let in by a hidden user")
+			}
+			dir := t.TempDir()
+			rolled := c.config + js(dir) + "mqtt { listen: \"" + n1.Addr("mqtt") + "\"" + c.mqtt + " }"
+			path := filepath.Join(t.TempDir(), "candidate.conf")
+			if err := os.WriteFile(path, []byte("server_name: n1\n"+rolled), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			candidate, err := conffile.Candidate(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			state := sweep(t, auditor(t, connectSys(t, n1), collect.Config{}))
+			predictions := candidate.Lockout(state.Snapshot.Servers, state.Snapshot.Servers)
+			if len(predictions) != 1 || predictions[0].Door != posture.MQTT || predictions[0].Verdict != c.want {
+				t.Fatalf("%+v, want %s", predictions, c.want)
+			}
+			if err := errors.Join(n1.Rewrite(rolled), n1.Stop(t.Context()), n1.Restart(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+			if in := mqttNothing(t, n1); in != (c.want == inside.Kept) {
+				t.Errorf("in: %t, and was predicted to be %s: %s", in, c.want, predictions[0].Why)
+			}
+		})
+	}
+}
+
+// TestLockoutGateways: gateways are told of when they would be cut, and are then.
+func TestLockoutGateways(t *testing.T) {
+	t.Parallel()
+	f := start(t, clusters(2, 1, sysAccount)...)
+	here, there := f.Servers()[0], f.Servers()[1]
+	waitActive(t, f, here, 2)
+	a := auditor(t, connectSys(t, here), collect.Config{Topology: 1})
+	gateways := func() (all []posture.Peer) {
+		for _, p := range sweep(t, a).Snapshot.Server(here.ID()).Peers {
+			if p.Door == posture.Gateway {
+				all = append(all, p)
+			}
+		}
+		return all
+	}
+	eventually(t, "both gateways are there", func() bool { return len(gateways()) == 2 })
+
+	predict := func(block string) (rejected []string, restart []string) {
+		path := filepath.Join(t.TempDir(), "candidate.conf")
+		text := sysAccount + "cluster { name: c1, listen: \"" + there.Addr("route") + "\" }\n" + block
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		candidate, err := conffile.Candidate(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		snap := a.State().Snapshot
+		out := candidate.Outlook([]*posture.Server{snap.Server(there.ID())}, snap.Servers)
+		for _, p := range out.Predictions {
+			if p.Door == posture.Gateway && p.Verdict == inside.Rejected && p.Lingers {
+				rejected = append(rejected, p.Name)
+			}
+		}
+		return rejected, out.Order[0].Restart
+	}
+	if rejected, restart := predict(""); !slices.Equal(rejected, []string{here.Name()}) || len(restart) == 0 {
+		t.Errorf("without gateways: %q are cut, and a restart is for %q", rejected, restart)
+	}
+	if rejected, restart := predict("gateway { name: c1, listen: \"" + there.Addr("gateway") + "\", authorization { user: g, password: gateway-password } }"); len(rejected) != 0 || len(restart) == 0 {
+		t.Errorf("with a user for gateways: %q are cut, and a restart is for %q", rejected, restart)
+	}
+	rolled := sysAccount + "cluster { name: c1, listen: \"{{addr \"route\"}}\" }\n"
+	if err := there.Reload(t.Context(), rolled); err == nil {
+		t.Error("a reload took the gateway away")
+	}
+	if err := errors.Join(there.Stop(t.Context()), there.Restart(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the gateways are gone", func() bool { return len(gateways()) == 0 })
 }

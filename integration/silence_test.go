@@ -329,7 +329,7 @@ func TestFrozenServer(t *testing.T) {
 
 	// A fresh agent knows of it by its peers only.
 	fresh := sweep(t, auditor(t, connectSys(t, f.Server("n2")), hasty))
-	unheard(t, fresh, "victim", victim.ID(), posture.Silent, "hangs")
+	unheard(t, fresh, "victim", victim.ID(), posture.Silent, "never-answered")
 	if srv := fresh.Snapshot.Server(victim.ID()); !strings.Contains(srv.KnownBy, "ROUTEZ of n") {
 		t.Errorf("known by %q", srv.KnownBy)
 	}

@@ -172,7 +172,7 @@ func hashed(text, password string) string {
 // readsStream is what `natsentry setup` prints to read what is kept.
 const readsStream = "nats sub --stream NATSENTRY --all"
 
-const natsentryRun = "natsentry run --store --system prod --no-probe --interval 300ms"
+const natsentryRun = "natsentry run --store --system prod --no-probe --interval 300ms --everyone-interval 0"
 
 // keeps asserts that an agent that runs over a store leads, and that what it
 // finds is in the stream and in the bucket, as their user sees it.

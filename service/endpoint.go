@@ -38,7 +38,7 @@ type endpoint struct {
 const (
 	fieldsAll      = "limit, offset, severity, server, cluster, check"
 	fieldsServers  = "limit, offset, server, cluster"
-	fieldsSessions = "limit, offset, server, cluster, anonymous"
+	fieldsSessions = "limit, offset, server, cluster, anonymous, grouped"
 	fieldsChecks   = "limit, offset, severity, check"
 	fieldsHistory  = "limit, offset, severity, server, cluster, check, door, since, until"
 )
@@ -94,6 +94,7 @@ type Request struct {
 	Cluster   string `json:"cluster,omitempty"`   // name
 	Check     string `json:"check,omitempty"`     // id or alias
 	Anonymous bool   `json:"anonymous,omitempty"` // sessions: only those that proved nothing
+	Grouped   bool   `json:"grouped,omitempty"`   // sessions: of all accounts, those that look alike together
 	Door      string `json:"door,omitempty"`      // history: client, websocket, mqtt, leafnode, route, gateway or monitor
 	Since     string `json:"since,omitempty"`     // history: RFC 3339, or how long ago, like 90m, 24h or 7d
 	Until     string `json:"until,omitempty"`     // history: likewise

@@ -5,6 +5,7 @@ import (
 
 	"github.com/natsentry/natsentry/agent/check"
 	"github.com/natsentry/natsentry/agent/finding"
+	"github.com/natsentry/natsentry/agent/inside"
 	"github.com/natsentry/natsentry/agent/posture"
 )
 
@@ -115,10 +116,12 @@ func findingsPage(v *view) page {
 
 func (p *Findings) shrink() { shrinkFindings(p.Findings) }
 
-// Sessions is a page of sessions in the global account.
+// Sessions is a page of sessions in the global account, or, where the request
+// says grouped, of groups of sessions in all accounts that are known.
 type Sessions struct {
 	head
-	Sessions []Session `json:"sessions"`
+	Sessions []Session      `json:"sessions"`
+	Groups   []inside.Group `json:"groups,omitempty"`
 }
 
 // Session is one connection, and whether it proved anything.
@@ -141,6 +144,9 @@ type Session struct {
 }
 
 func sessionsPage(v *view) page {
+	if v.Grouped {
+		return groupsPage(v)
+	}
 	var all []Session
 	for _, s := range v.servers {
 		for _, c := range s.Sessions.List {
@@ -157,6 +163,19 @@ func sessionsPage(v *view) page {
 	p := &Sessions{head: v.head(SessionsType)}
 	from, to := v.cut(&p.Page, len(all))
 	p.Sessions = append([]Session{}, all[from:to]...)
+	return p
+}
+
+// groupsPage: anonymous keeps the groups that proved nothing, or showed what
+// anybody on the way could have read.
+func groupsPage(v *view) page {
+	groups := inside.Groups(v.servers)
+	if v.Anonymous {
+		groups = inside.Weak(groups)
+	}
+	p := &Sessions{head: v.head(SessionsType), Sessions: []Session{}}
+	from, to := v.cut(&p.Page, len(groups))
+	p.Groups = groups[from:to]
 	return p
 }
 

@@ -45,11 +45,16 @@ func TestSchemas(t *testing.T) {
 	for _, k := range posture.DoorKinds() {
 		doors = append(doors, k.String())
 	}
+	var logins []string
+	for l := posture.LoginUnknown; l <= posture.LoginCertificate; l++ {
+		logins = append(logins, l.String())
+	}
 	opts := &jsonschema.ForOptions{TypeSchemas: map[reflect.Type]*jsonschema.Schema{
 		reflect.TypeFor[posture.Access]():   enum("open", "closed", "unknown", "off"),
 		reflect.TypeFor[posture.Basis]():    enum("none", "declared", "reported", "inferred", "observed", "proven"),
 		reflect.TypeFor[posture.DoorKind](): enum(append(doors, "")...),
 		reflect.TypeFor[posture.AuthMode](): enum("unknown", "none", "static", "operator"),
+		reflect.TypeFor[posture.Login]():    enum(logins...),
 		reflect.TypeFor[posture.State]():    enum("silent", "answering", "lame-duck", "shut-down"),
 		reflect.TypeFor[check.Severity]():   enum("critical", "warning", "info"),
 		reflect.TypeFor[check.Kind]():       enum("system", "cluster", "server", "operator", "account"),

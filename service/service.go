@@ -199,7 +199,7 @@ func (s *Service) publishEpoch(state *agent.State) {
 	snap, report := state.Snapshot, state.Report()
 	e := Epoch{
 		Type: EpochType, System: snap.System, Epoch: snap.Epoch, Taken: report.Taken, Took: report.Took,
-		Interval: s.cfg.Interval.String(), Coverage: report.Coverage, Gaps: len(snap.Gaps),
+		Interval: s.cfg.Interval.String(), Coverage: report.Coverage, Gaps: len(report.Coverage.Gaps),
 		Totals: report.Totals, Transitions: int(s.told.Swap(0)), Keeper: s.cfg.Keeper.state(), Deaf: append([]string{}, state.Deaf...),
 		Cost: EpochCost{Requests: snap.Cost.Requests, Replies: snap.Cost.Replies, Bytes: snap.Cost.Bytes, Watch: WatchCost(state.Watch)},
 	}

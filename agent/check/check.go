@@ -82,6 +82,7 @@ type Verdict struct {
 	Cause    posture.Cause
 	Summary  string // one sentence; of an Unknown, why
 	Evidence []posture.Evidence
+	Ask      []string // of an Unknown: ids of servers that, asked again who is inside, may settle it
 }
 
 // Result is a verdict with its check and its subject.
@@ -122,7 +123,7 @@ func (s Sight) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 func (s Sight) sees(config bool) bool { return s == Both || (s == Lint) == config }
 
 // Check is one entry of the catalogue. Exactly one of Door, Server, Group,
-// Operator and Account is set.
+// Operator, Account and Inside is set.
 type Check struct {
 	ID       string
 	Aliases  []string // ids of the same check elsewhere (nats audit)
@@ -141,7 +142,12 @@ type Check struct {
 	By     Grouping // how servers are put into the groups that Group judges
 
 	Operator func(Policy, *posture.Snapshot, Operator) Verdict
-	Account  func(Policy, *posture.Snapshot, *posture.Account) Verdict
+	Account  func(Policy, *posture.Snapshot, Account) Verdict
+	Inside   func(Policy, *posture.Snapshot, *Inside) Verdict
+
+	// Config judges a configuration, where running servers are judged in another
+	// way than by Server.
+	Config func(Policy, *posture.Snapshot, *posture.Server) Verdict
 
 	Remedy   Remedy                   // when the cause has none of its own
 	Remedies map[posture.Cause]Remedy // by cause
@@ -174,12 +180,15 @@ type Policy struct {
 	FailureBurst int
 	// Waivers are the findings that somebody has accepted.
 	Waivers []Waiver
+	// Expected are those who belong into the system account. Without any,
+	// SESS_003 does not judge.
+	Expected []Expected
 }
 
 // IsZero tells whether nothing at all was decided.
 func (p *Policy) IsZero() bool {
 	return !p.LoopbackExposed && p.CertWarning == 0 && p.CertCritical == 0 && p.ChangeShown == 0 &&
-		p.ReloadGrace == 0 && p.FailureBurst == 0 && len(p.Waivers) == 0
+		p.ReloadGrace == 0 && p.FailureBurst == 0 && len(p.Waivers) == 0 && len(p.Expected) == 0
 }
 
 // DefaultPolicy is the policy of the catalogue.

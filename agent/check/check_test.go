@@ -28,13 +28,13 @@ func TestCatalogueIsWellFormed(t *testing.T) {
 			t.Errorf("%s: incomplete", c.ID)
 		}
 		kinds := 0
-		for _, set := range []bool{c.Door != nil, c.Server != nil, c.Group != nil, c.Operator != nil, c.Account != nil} {
+		for _, set := range []bool{c.Door != nil, c.Server != nil, c.Group != nil, c.Operator != nil, c.Account != nil, c.Inside != nil} {
 			if set {
 				kinds++
 			}
 		}
 		if kinds != 1 || (c.Door != nil) != (len(c.Doors) > 0) || (c.Group != nil) != (c.By != ByNothing) {
-			t.Errorf("%s: exactly one of Door, Server, Group, Operator and Account, with what belongs to it", c.ID)
+			t.Errorf("%s: exactly one of Door, Server, Group, Operator, Account and Inside, with what belongs to it", c.ID)
 		}
 		remedies := []Remedy{c.Remedy}
 		for _, r := range c.Remedies {
@@ -54,9 +54,9 @@ func TestCatalogueIsWellFormed(t *testing.T) {
 // TestMissingAnswersNeverPass takes every answer away, one set after the
 // other: nothing may then pass that needs it, and nothing may be closed.
 func TestMissingAnswersNeverPass(t *testing.T) {
-	all := posture.Statsz | posture.Varz | posture.Routez | posture.Gatewayz | posture.Leafz | posture.Connz | posture.AccountStatz | posture.Accountz
+	all := posture.Statsz | posture.Varz | posture.Routez | posture.Gatewayz | posture.Leafz | posture.Connz | posture.AccountStatz | posture.Accountz | posture.EveryoneConnz
 	for heard := range all + 1 {
-		s := server("n1", on(posture.Websocket, "0.0.0.0"), on(posture.MQTT, "0.0.0.0"), on(posture.Monitor, "127.0.0.1"),
+		s := server("n1", on(posture.Websocket, "0.0.0.0"), on(posture.MQTT, "0.0.0.0"), on(posture.Monitor, "127.0.0.1"), inside(),
 			func(s *posture.Server) { s.Heard = heard })
 		for _, r := range Evaluate(fleet(s), DefaultPolicy()) {
 			if !heard.Has(r.Check.Needs) && r.Outcome != Unknown && r.Outcome != NotApplicable {

@@ -24,9 +24,8 @@ func places(v Verdict, evidence []posture.Evidence) Verdict {
 func unread(s *posture.Server) bool { return len(s.Config.Refused) > 0 }
 
 const (
-	refConfig   = "https://docs.nats.io/running-a-nats-service/configuration"
-	refUsers    = "https://docs.nats.io/running-a-nats-service/configuration/securing_nats/auth_intro/username_password"
-	refResolver = "https://docs.nats.io/running-a-nats-service/configuration/securing_nats/auth_intro/jwt/resolver"
+	refConfig = "https://docs.nats.io/running-a-nats-service/configuration"
+	refUsers  = "https://docs.nats.io/running-a-nats-service/configuration/securing_nats/auth_intro/username_password"
 )
 
 var conf001 = &Check{
@@ -227,39 +226,32 @@ func loginName(l *posture.ConfigLogin) string {
 	return name + " of " + l.Where
 }
 
-var sess004 = &Check{
-	Sight: Lint,
-	ID:    "SESS_004", Severity: Warning,
-	Title: "a user's name alone gets in",
-	Doc: "A user without a password, or with an empty one, logs in by its name, and names are no secrets: they stand in logs and in connection lists. " +
-		"A user who is the name of a certificate on a listener that maps certificates is not meant, nor is a no_auth_user.",
-	Server: loginCheck(func(_ *posture.Server, l *posture.ConfigLogin) string {
+// causeInClear is a secret that a configuration holds in clear.
+const causeInClear posture.Cause = "in-clear"
+
+// nameOnly judges SESS_004 of a configuration, and inClear CRED_002.
+var (
+	nameOnly = loginCheck(func(_ *posture.Server, l *posture.ConfigLogin) string {
 		if l.Secret == posture.SecretNone && !l.Guest {
 			return "no password, so its name alone gets in"
 		}
 		return ""
-	}, "user without a password", "users without a password"),
-	Remedy: Remedy{Text: "Give it a password, or an nkey, and reload. Clients that log in without are dropped at once.", Config: "users: [ { user: app, password: \"$2a$11$...\" } ]   # bcrypt: nats server passwd\n", Reload: true},
-	Refs:   []string{refUsers},
-}
+	}, "user without a password", "users without a password")
 
-var cred002 = &Check{
-	Sight: Lint,
-	ID:    "CRED_002", Severity: Warning,
-	Title: "a password or token stands in the configuration in clear",
-	Doc: "Whoever can read the file can log in: so can whoever reads backups, images, ConfigMaps and pull requests. A bcrypt hash lets nobody in, and an nkey is no secret. " +
-		"Values out of the environment are not counted.",
-	Server: loginCheck(func(_ *posture.Server, l *posture.ConfigLogin) string {
+	clearly = loginCheck(func(_ *posture.Server, l *posture.ConfigLogin) string {
 		if l.Secret == posture.SecretPlain && !l.Outside && !l.Guest {
 			return "in clear"
 		}
 		return ""
-	}, "secret in clear", "secrets in clear"),
-	Remedy: Remedy{
-		Text:   "Put a bcrypt hash there (`nats server passwd`), or a variable of the environment, and reload: the clients' password stays the same, so they stay connected or come back. Change a password that was ever stored in clear.",
-		Config: "users: [ { user: app, password: \"$2a$11$...\" } ]   # or: password: $APP_PASSWORD\n", Reload: true,
-	},
-	Refs: []string{refUsers},
+	}, "secret in clear", "secrets in clear")
+)
+
+func inClear(policy Policy, snap *posture.Snapshot, s *posture.Server) Verdict {
+	v := clearly(policy, snap, s)
+	if v.Outcome == Fail {
+		v.Severity, v.Cause = Warning, causeInClear
+	}
+	return v
 }
 
 var cred003 = &Check{

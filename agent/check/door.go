@@ -16,6 +16,11 @@ const (
 	refCluster    = "https://docs.nats.io/running-a-nats-service/configuration/clustering"
 	refLeafnode   = "https://docs.nats.io/running-a-nats-service/configuration/leafnodes"
 	refGateway    = "https://docs.nats.io/running-a-nats-service/configuration/gateways"
+	refSystem     = "https://docs.nats.io/running-a-nats-service/configuration/sys_accounts"
+	refRevocation = "https://docs.nats.io/using-nats/nats-tools/nsc/revocation"
+	refToken      = "https://docs.nats.io/running-a-nats-service/configuration/securing_nats/auth_intro/tokens"
+	refPassword   = "https://docs.nats.io/running-a-nats-service/configuration/securing_nats/auth_intro/username_password"
+	refSigning    = "https://docs.nats.io/using-nats/nats-tools/nsc/signing_keys"
 	refOperator   = "https://docs.nats.io/running-a-nats-service/configuration/securing_nats/auth_intro/jwt"
 )
 

@@ -35,7 +35,12 @@ func Evaluate(snap *posture.Snapshot, policy Policy) []Result {
 		subjects += max(len(c.Doors), 1)
 	}
 	out := make([]Result, 0, subjects*len(snap.Servers))
+	in := insides(snap)
 	for _, c := range Catalogue() {
+		if c.Inside != nil {
+			out = c.judgeInside(out, snap, policy, in)
+			continue
+		}
 		out = c.judge(out, snap, policy)
 	}
 	return out
@@ -43,6 +48,12 @@ func Evaluate(snap *posture.Snapshot, policy Policy) []Result {
 
 func (c *Check) judge(out []Result, snap *posture.Snapshot, policy Policy) []Result {
 	if !c.Sight.sees(snap.Config) {
+		return out
+	}
+	if snap.Config && c.Config != nil {
+		for _, s := range snap.Servers {
+			out = append(out, Result{Check: c, Scope: serverScope(s), Looked: s.Looked, Verdict: c.Config(policy, snap, s)})
+		}
 		return out
 	}
 	if c.Group != nil {
@@ -58,6 +69,8 @@ func (c *Check) judge(out []Result, snap *posture.Snapshot, policy Policy) []Res
 		return c.judgeOperators(out, snap, policy)
 	case c.Account != nil:
 		return c.judgeAccounts(out, snap, policy)
+	case c.Inside != nil:
+		return c.judgeInside(out, snap, policy, insides(snap))
 	}
 	for _, s := range snap.Servers {
 		if c.Server != nil {
@@ -118,11 +131,7 @@ func (c *Check) cannotTell(s *posture.Server) (v Verdict, ok bool) {
 func (c *Check) judgeGroup(policy Policy, snap *posture.Snapshot, g Group, nameless int) Verdict {
 	v := c.Group(policy, snap, g)
 	if v.Outcome == Pass && len(g.Missing) > 0 {
-		names := make([]string, len(g.Missing))
-		for i, s := range g.Missing {
-			names[i] = s.Name
-		}
-		return unknown("those that answered agree; no answer from %s", strings.Join(names, ", "))
+		return unknown("those that answered agree; no answer from %s", names(g.Missing))
 	}
 	if v.Outcome == Pass && nameless > 0 && c.Needs != 0 {
 		return unknown("those that answered agree; %s not known by name may belong to them", count(nameless, "server"))

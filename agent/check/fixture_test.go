@@ -223,12 +223,7 @@ var fixtures = map[string]struct {
 	"SESS_004": {
 		fail:    configured(login(posture.ConfigLogin{User: "app", Where: "authorization", Secret: posture.SecretNone})),
 		pass:    configured(login(posture.ConfigLogin{User: "app", Where: "authorization", Secret: posture.SecretHashed})),
-		unknown: configured(login(posture.ConfigLogin{User: "app", Where: "authorization", Secret: posture.SecretUnset})),
-	},
-	"CRED_002": {
-		fail:    configured(login(posture.ConfigLogin{User: "app", Where: "authorization", Secret: posture.SecretPlain})),
-		pass:    configured(login(posture.ConfigLogin{User: "app", Where: "authorization", Secret: posture.SecretPlain, Outside: true})),
-		unknown: configured(refused),
+		unknown: fleet(server("n1")),
 	},
 	"CRED_003": {
 		fail:    configured(login(posture.ConfigLogin{User: "app", Where: "authorization", Secret: posture.SecretPlain, Length: 11})),
@@ -290,6 +285,145 @@ var fixtures = map[string]struct {
 		pass:  configured(),
 		never: "nats-server takes a configuration, or it does not",
 	},
+	"SESS_003": {
+		fail:    fleet(server("n1", inside(in("$SYS", plain(posture.LoginPassword, "stranger"))))),
+		pass:    fleet(server("n1", inside(in("$SYS", plain(posture.LoginPassword, "admin"))))),
+		unknown: fleet(server("n1")),
+		policy:  map[Outcome]Policy{Fail: expecting("admin"), Pass: expecting("admin"), Unknown: expecting("admin")},
+	},
+	"SESS_005": {
+		fail:    operated(revokes("UA"), jwtUser("UA", nil)),
+		pass:    operated(revokes("UB"), jwtUser("UA", nil)),
+		unknown: operated(nil, jwtUser("UA", nil)),
+	},
+	"TLS_004": {
+		fail:    fleet(server("n1", inside(plain(posture.LoginPassword, "app")))),
+		pass:    fleet(server("n1", inside(plain(posture.LoginNKey, "UA")))),
+		unknown: fleet(server("n1")),
+	},
+	"CRED_001": {
+		fail:    fleet(server("n1", inside(plain(posture.LoginToken, "")))),
+		pass:    fleet(server("n1", inside(plain(posture.LoginPassword, "app")))),
+		unknown: fleet(server("n1", inside(), func(s *posture.Server) { s.Version = "2.9.25" })),
+	},
+	"CRED_002": {
+		fail:    fleet(server("n1", inside(plain(posture.LoginPassword, "app")))),
+		pass:    fleet(server("n1", inside(plain(posture.LoginNKey, "UA")))),
+		unknown: fleet(server("n1", inside(plain(posture.LoginUnknown, "app")))),
+	},
+	"CRED_005": {
+		fail: fleet(server("n1", inside(plain(posture.LoginNKey, "UA"), plain(posture.LoginNKey, "UA"),
+			posture.Session{Door: posture.Client, Login: posture.LoginNKey, User: "UA", Lang: "python3"}))),
+		pass:    fleet(server("n1", inside(plain(posture.LoginNKey, "UA"), plain(posture.LoginNKey, "UA"), plain(posture.LoginNKey, "UA")))),
+		unknown: fleet(server("n1")),
+	},
+	"JWT_030": {
+		fail:    operated(asIs, jwtUser("UA", func(c *posture.UserClaim) { c.Expires = time.Time{} })),
+		pass:    operated(asIs, jwtUser("UA", nil)),
+		unknown: operated(asIs, in("AAPP", plain(posture.LoginBearer, "UA"))),
+	},
+	"JWT_031": {
+		fail:    operated(asIs, jwtUser("UA", func(c *posture.UserClaim) { c.Issued, c.Expires = now.AddDate(0, -3, 0), now.Add(time.Hour) })),
+		pass:    operated(asIs, jwtUser("UA", nil)),
+		unknown: operated(asIs, in("AAPP", plain(posture.LoginBearer, "UA"))),
+	},
+	"JWT_032": {
+		fail:    operated(asIs, in("AAPP", plain(posture.LoginBearer, "UA"))),
+		pass:    operated(func(c *posture.Claim) { c.BearerUsers = false }, jwtUser("UA", func(c *posture.UserClaim) { c.Scoped = true })),
+		unknown: operated(asIs, jwtUser("UA", func(c *posture.UserClaim) { c.Scoped = true })),
+	},
+	"JWT_033": {
+		fail:    operated(asIs, jwtUser("UA", func(c *posture.UserClaim) { c.Bound = false })),
+		pass:    operated(asIs, jwtUser("UA", nil)),
+		unknown: operated(asIs, jwtUser("UA", func(c *posture.UserClaim) { c.Scoped, c.Bound = true, false })),
+	},
+	"JWT_034": {
+		fail:    operated(asIs, jwtUser("UA", hasAll)),
+		pass:    operated(asIs, jwtUser("UA", nil)),
+		unknown: operated(nil, jwtUser("UA", hasAll)),
+	},
+	"JWT_001": {
+		fail:    fleet(server("n1", trusts(func(o *posture.Operator) { o.SigningKeys = nil }))),
+		pass:    fleet(server("n1", trusts())),
+		unknown: fleet(server("n1", trusts(), deaf)),
+	},
+	"JWT_002": {
+		fail:    fleet(server("n1", trusts(func(o *posture.Operator) { o.Strict = false }))),
+		pass:    fleet(server("n1", trusts())),
+		unknown: fleet(server("n1", trusts(), deaf)),
+	},
+	"JWT_003": {
+		fail:    fleet(server("n1", trusts(func(o *posture.Operator) { o.SystemAccount = "" }))),
+		pass:    fleet(server("n1", trusts())),
+		unknown: fleet(server("n1", trusts(), deaf)),
+	},
+	"JWT_004": {
+		fail:    fleet(server("n1", trusts(func(o *posture.Operator) { o.Expires = now.Add(24 * time.Hour) }))),
+		pass:    fleet(server("n1", trusts())),
+		unknown: fleet(server("n1", trusts(), deaf)),
+	},
+	"JWT_005": {
+		fail:    fleet(server("n1", trusts(func(o *posture.Operator) { o.Plaintext = []string{"nats://n1:4222"} }))),
+		pass:    fleet(server("n1", trusts())),
+		unknown: fleet(server("n1", trusts(), deaf)),
+	},
+	"JWT_010": {
+		fail:    accounts(account(func(c *posture.Claim) { c.Issuer = "OTHER" })),
+		pass:    accounts(account()),
+		unknown: accounts(half(account())),
+	},
+	"JWT_011": {
+		fail:    accounts(differing(2)),
+		pass:    accounts(account()),
+		unknown: accounts(differing(1)),
+	},
+	"JWT_012": {
+		fail:    accounts(account(func(c *posture.Claim) { c.SigningKeys = nil })),
+		pass:    accounts(account()),
+		unknown: accounts(half(account())),
+	},
+	"JWT_013": {
+		fail:    accounts(account(func(c *posture.Claim) { c.Expires = now.Add(-time.Second) })),
+		pass:    accounts(account()),
+		unknown: accounts(&posture.Account{ID: "ACC"}), // not looked at yet
+	},
+	"JWT_014": {
+		fail:    accounts(account(func(c *posture.Claim) { c.BearerUsers = true })),
+		pass:    accounts(account()),
+		unknown: accounts(half(account())),
+	},
+	"JWT_015": {
+		fail:    accounts(account(func(c *posture.Claim) { c.OpenDefaults = true })),
+		pass:    accounts(account()),
+		unknown: accounts(half(account())),
+	},
+	"JWT_016": {
+		fail:    accounts(account(func(c *posture.Claim) { c.Limited = false })),
+		pass:    accounts(account()),
+		unknown: accounts(half(account())),
+	},
+	"JWT_017": {
+		fail: accounts(account(func(c *posture.Claim) {
+			c.Exports = append(c.Exports, posture.Export{Subject: "orders.>", Public: true})
+		})),
+		pass:    accounts(account()),
+		unknown: accounts(half(account())),
+	},
+	"JWT_018": {
+		fail:    accounts(account(func(c *posture.Claim) { c.Imports[0].Expires = now.Add(-time.Hour) })),
+		pass:    accounts(account()),
+		unknown: accounts(half(account())),
+	},
+	"JWT_019": {
+		fail:    within(accounts(account(withCallout)), posture.Session{User: "UOTHER"}),
+		pass:    within(accounts(account(withCallout)), posture.Session{User: "UAUTH"}),
+		unknown: accounts(account(withCallout)), // nobody asked for the sessions
+	},
+	"JWT_020": {
+		fail:    accounts(account(withCallout, func(c *posture.Claim) { c.Callout.Encrypted = false })),
+		pass:    accounts(account(withCallout)),
+		unknown: accounts(half(account(withCallout))),
+	},
 	"POLICY_001": {
 		fail:   fleet(server("n1")),
 		pass:   fleet(server("n1")),
@@ -332,6 +466,68 @@ var (
 	refused   = config(func(c *posture.Config) { c.Refused = []posture.Remark{{Place: line(1), Text: "a test"}} })
 	commented = config(func(c *posture.Config) { c.Commented = []posture.Remark{{Place: line(1), Text: "authorization"}} })
 )
+
+// trusts puts a server into operator mode, under an operator of whom there is
+// nothing to say.
+func trusts(change ...func(*posture.Operator)) func(*posture.Server) {
+	return func(s *posture.Server) {
+		o := posture.Operator{Key: "OPERATOR", Name: "OP", SigningKeys: []string{"SIGNING"}, Strict: true, SystemAccount: "SYS", Issued: now.Add(-time.Hour)}
+		for _, f := range change {
+			f(&o)
+		}
+		s.AuthMode, s.Operators = posture.AuthOperator, []posture.Operator{o}
+	}
+}
+
+// account makes an account of which there is nothing to say: n1 goes by the
+// claim that is stored.
+func account(change ...func(*posture.Claim)) *posture.Account {
+	c := &posture.Claim{
+		Mark: 1, Account: "ACC", Name: "APP", Issuer: "SIGNING", Issued: now.Add(-time.Hour), Limited: true,
+		SigningKeys: []posture.SigningKey{{Key: "AKEY", Scoped: true}},
+		Exports:     []posture.Export{{Subject: "private"}},
+		Imports:     []posture.Import{{Subject: "private", Account: "OTHER", Expires: now.Add(365 * 24 * time.Hour)}},
+	}
+	for _, f := range change {
+		f(c)
+	}
+	return &posture.Account{
+		ID: "ACC", Name: "APP", At: now, Asked: true, Stored: []*posture.Claim{c},
+		InForce: []posture.InForce{{Server: "n1", ServerID: "Nn1", Claim: c}},
+	}
+}
+
+// half is an account about which a server did not answer.
+func half(a *posture.Account) *posture.Account {
+	a.Missing = []string{"n2"}
+	return a
+}
+
+// differing is an account whose stored claim is another one than that in force,
+// for so many looks in a row.
+func differing(looks int) *posture.Account {
+	a := account()
+	newer := *a.Stored[0]
+	newer.Mark, newer.Issued = 2, now
+	a.Stored, a.Differs = []*posture.Claim{&newer}, looks
+	return a
+}
+
+func withCallout(c *posture.Claim) {
+	c.Callout = &posture.Callout{AuthUsers: []string{"UAUTH"}, Accounts: []string{"ACC"}, Encrypted: true}
+}
+
+func accounts(list ...*posture.Account) *posture.Snapshot {
+	snap := fleet(server("n1", trusts()))
+	snap.Trust = &posture.Trust{At: now, Accounts: list}
+	return snap
+}
+
+// within adds somebody to everybody's sessions on the first server.
+func within(snap *posture.Snapshot, c posture.Session) *posture.Snapshot {
+	snap.Servers[0].Everyone = posture.Sessions{At: now, Total: 1, List: []posture.Session{c}}
+	return snap
+}
 
 func waiving(until time.Time) Policy {
 	p := DefaultPolicy()

@@ -17,19 +17,40 @@ const (
 	causeCutOff   posture.Cause = "connection-lost"
 	causeLameDuck posture.Cause = "lame-duck"
 	causeShutDown posture.Cause = "shut-down"
+
+	causeNeverAnswered posture.Cause = "never-answered"
+	causeHalfMigrated  posture.Cause = "half-migrated"
+	causeOtherOperator posture.Cause = "other-operator"
+	causeOldClaim      posture.Cause = "old-claim"
 )
 
 var fleet001 = &Check{
 	ID: "FLEET_001", Severity: Critical,
 	Title: "auth mode differs inside one cluster",
 	Doc: "A cluster is as open as its most open member: the half-finished migration, the server that was restarted with the wrong file. " +
-		"The mode is none, static or operator, as VARZ shows it.",
+		"The mode is none, static or operator, as VARZ shows it. A member of another system account never answers, so that this is unknown: see FLEET_005 and FLEET_003.",
 	Needs: posture.Varz, By: ByCluster,
 	Group: func(_ Policy, _ *posture.Snapshot, g Group) Verdict {
-		return differ(g, "auth mode", "VARZ auth_required, trusted_operators", func(s *posture.Server) string { return s.AuthMode.String() })
+		v := differ(g, "auth mode", "VARZ auth_required, trusted_operators", func(s *posture.Server) string { return s.AuthMode.String() })
+		if v.Outcome != Fail {
+			return v
+		}
+		if slices.ContainsFunc(g.Members, func(s *posture.Server) bool { return s.AuthMode == posture.AuthOperator }) {
+			v.Cause = causeHalfMigrated
+		}
+		// The server on the old file is the one that has not loaded one lately.
+		oldest := slices.MinFunc(g.Members, func(a, b *posture.Server) int { return a.ConfigLoaded.Compare(b.ConfigLoaded) })
+		if !oldest.ConfigLoaded.IsZero() {
+			v = v.with(NoSeverity, reported("VARZ config_load_time", "the oldest is that of "+oldest.Name+": "+clock(oldest.ConfigLoaded)))
+		}
+		return v
+	},
+	Remedies: map[posture.Cause]Remedy{
+		causeHalfMigrated: {Text: "Finish the migration to operator mode, or take it back: give the odd servers the operator, system_account and resolver of the others and restart them one at a time, since none of it is reloaded. " +
+			"Until then clients with JWTs are turned away by the servers without an operator, and clients with passwords by those with one; whoever fails over to the wrong member is cut off. Clients of a restarted server are disconnected, and those without a JWT do not come back."},
 	},
 	Remedy: Remedy{
-		Text: "Bring the odd servers to the configuration of the others, one at a time. Moving between none and static by users works by reload; to or from operator mode takes a restart. " +
+		Text: "Bring the odd servers to the configuration of the others, one at a time. Moving between none and static by users works by reload. " +
 			"Clients of the changed servers that lack the new credentials are dropped.",
 	},
 	Refs: []string{refCluster, refAuth},
@@ -38,27 +59,59 @@ var fleet001 = &Check{
 var fleet002 = &Check{
 	ID: "FLEET_002", Severity: Critical,
 	Title: "trusted operators differ",
-	Doc:   "Servers that routes or gateways join trust different operators: accounts that one side signs are unknown to the other, or an old operator is still trusted somewhere. Servers outside of operator mode are FLEET_001's business.",
+	Doc: "Servers that routes or gateways join trust different operators: accounts that one side signs are unknown to the other, or an old operator is still trusted somewhere. Or they have different JWTs of one operator: a signing key that was retired still signs accounts on some of them, or one that is new does not yet. " +
+		"A leafnode may have an operator of its own and is not compared. Servers outside of operator mode are FLEET_001's business.",
 	Needs: posture.Varz, By: ByMesh,
 	Group: func(_ Policy, _ *posture.Snapshot, g Group) Verdict {
 		g.Members = slices.DeleteFunc(g.Members, func(s *posture.Server) bool { return s.AuthMode != posture.AuthOperator })
-		return differ(g, "trusted operators", "VARZ trusted_operators_claim", func(s *posture.Server) string {
-			keys := make([]string, len(s.Operators))
-			for i, o := range s.Operators {
-				keys[i] = o.Key
-			}
-			slices.Sort(keys)
-			return strings.Join(keys, " ")
+		const what, source = "trusted operators", "VARZ trusted_operators_claim"
+		v := differ(g, what, source, func(s *posture.Server) string {
+			return eachOperator(s, func(o *posture.Operator) string { return title(o.Name, o.Key) + " " + o.Key })
 		})
+		switch v.Outcome {
+		case Fail:
+			v.Cause = causeOtherOperator
+			return v
+		case Pass:
+		default:
+			return v
+		}
+		claims := differ(g, "the JWT of the operator", source, func(s *posture.Server) string {
+			return eachOperator(s, func(o *posture.Operator) string {
+				keys := make([]string, len(o.SigningKeys))
+				for i, k := range o.SigningKeys {
+					keys[i] = short(k)
+				}
+				return fmt.Sprintf("%s issued %s with signing keys %s", title(o.Name, o.Key), clock(o.Issued), cmp.Or(list(keys), "none"))
+			})
+		})
+		if claims.Outcome == Fail {
+			claims.Cause = causeOldClaim
+			return claims
+		}
+		return v
+	},
+	Remedies: map[posture.Cause]Remedy{
+		causeOldClaim: {Text: "Give the servers with the older JWT the latest one (`nsc describe operator --raw`) and restart them one at a time: operators are not reloaded. Clients are disconnected by each restart; those whose account only a retired key has signed do not come back."},
 	},
 	Remedy: Remedy{Text: "Give every server the same operator JWT and restart them one at a time: operators are not reloaded. Clients are disconnected by each restart; those whose account the new operator did not sign do not come back."},
 	Refs:   []string{refOperator},
 }
 
+// eachOperator writes the operators of a server down, always in one order.
+func eachOperator(s *posture.Server, write func(*posture.Operator) string) string {
+	out := make([]string, len(s.Operators))
+	for i := range s.Operators {
+		out[i] = write(&s.Operators[i])
+	}
+	slices.Sort(out)
+	return strings.Join(out, " and ")
+}
+
 var fleet003 = &Check{
 	ID: "FLEET_003", Severity: Critical,
 	Title: "system account differs",
-	Doc:   "Servers that routes or gateways join name different system accounts: whoever watches one of them does not see all servers.",
+	Doc:   "Servers that routes or gateways join name different system accounts: whoever watches one of them does not see all servers. A server of another system account answers nobody in this one: where peers are connected to a server that never answers this is unknown, and FLEET_005 names it.",
 	Needs: posture.Varz, By: ByMesh,
 	Group: func(_ Policy, _ *posture.Snapshot, g Group) Verdict {
 		return differ(g, "system account", "VARZ system_account", func(s *posture.Server) string { return s.SystemAccount })
@@ -101,6 +154,8 @@ var fleet004 = &Check{
 			return v
 		case judged:
 			return pass("all members agree")
+		case len(g.Missing) > 0:
+			return unknown("fewer than two members to compare; no answer from %s", names(g.Missing))
 		default:
 			return Verdict{Outcome: NotApplicable, Summary: "fewer than two members to compare"}
 		}
@@ -111,7 +166,11 @@ var fleet004 = &Check{
 
 // differ fails when the members of a group do not all show the same value.
 func differ(g Group, what, source string, value func(*posture.Server) string) Verdict {
-	if len(g.Members) < 2 {
+	switch {
+	case len(g.Members) >= 2:
+	case len(g.Members)+len(g.Missing) >= 2:
+		return unknown("fewer than two servers answered; no answer from %s", names(g.Missing))
+	default:
 		return Verdict{Outcome: NotApplicable, Summary: "fewer than two servers to compare"}
 	}
 	byValue := map[string][]string{}
@@ -141,6 +200,14 @@ func differ(g Group, what, source string, value func(*posture.Server) string) Ve
 	return fail("", "%s differs in %s: %s", what, where, strings.Join(parts, ", ")).with(NoSeverity, evidence...)
 }
 
+func names(servers []*posture.Server) string {
+	out := make([]string, len(servers))
+	for i, s := range servers {
+		out[i] = s.Name
+	}
+	return list(out)
+}
+
 // list names servers, all of a few and the first of many.
 func list(names []string) string {
 	const shown = 5
@@ -155,7 +222,8 @@ var fleet005 = &Check{
 	Title: "a known server did not answer",
 	Doc: "Its peers or an earlier sweep know the server, and it was silent, also when it was asked by its own id. Nothing is said about its doors meanwhile. " +
 		"A lame-duck server still has clients but answers no more; a shut-down one has said goodbye. " +
-		"Of the others, one to which a peer still holds a connection hangs; one to which no peer does is gone, or cut off.",
+		"Of the others, one to which a peer still holds a connection hangs; one to which no peer does is gone, or cut off. " +
+		"One to which peers hold a connection and that has not answered since natsentry started may also be well, and of another system account: the member that a migration left behind, the other side of a gateway.",
 	Server: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
 		switch s.State {
 		case posture.Answering:
@@ -166,16 +234,19 @@ var fleet005 = &Check{
 			return fail(causeShutDown, "%s has shut down", s.Name).with(Info, known(s))
 		case posture.Silent:
 		}
-		switch s.Linked {
-		case posture.Yes:
+		switch {
+		case s.Linked == posture.Yes && s.Version == "":
+			return fail(causeNeverAnswered, "%s has not answered since natsentry started, and its peers are connected to it: it hangs, or has another system account", s.Name).with(NoSeverity, known(s))
+		case s.Linked == posture.Yes:
 			return fail(causeHangs, "%s did not answer, and its peers are still connected to it", s.Name).with(NoSeverity, known(s))
-		case posture.No:
+		case s.Linked == posture.No:
 			return fail(causeCutOff, "%s did not answer, and no peer is connected to it any more", s.Name).with(NoSeverity, known(s))
-		case posture.Unseen:
 		}
 		return fail(causeSilent, "%s did not answer; it is known by %s", s.Name, s.KnownBy).with(NoSeverity, known(s))
 	},
 	Remedies: map[posture.Cause]Remedy{
+		causeNeverAnswered: {Text: "Compare its configuration with that of its peers: operator, system_account and accounts (FLEET_001, FLEET_002 and FLEET_003 cannot be told without it). If they are the same, the process hangs: look at its log and its CPU before you restart it. " +
+			"natsentry sees only servers of the system account that its user is in; run another one with a user of the other system account until they are joined."},
 		causeHangs:    {Text: "The process is there and does not answer: it is stopped, overloaded, or of another system account (see FLEET_003). Look at its log and its CPU before you restart it."},
 		causeCutOff:   {Text: "The process has ended without a goodbye, or the network between it and its peers is gone. Look whether it runs, then at its log. Its clients may still be connected to it, on their side of the network."},
 		causeLameDuck: {Text: "Nothing, if this was meant. The finding ends when the server is forgotten or comes back."},

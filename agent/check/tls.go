@@ -106,6 +106,50 @@ var tls003 = &Check{
 	Refs: []string{refTLS},
 }
 
+var tls004 = &Check{
+	ID: "TLS_004", Severity: Warning,
+	Title: "secrets cross the network in clear",
+	Doc: "A client that is connected without TLS, and not from its server's own machine, has sent its password over the network in clear; critical for tokens and for JWTs of bearers, which are all that it takes to be let in. " +
+		"A proxy that ends TLS in front of the server looks the same, and leaves the stretch behind it in clear.",
+	Needs: everyoneInputs,
+	Server: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
+		severity := NoSeverity
+		bare := pick(s, func(m *Member) string {
+			if m.Encrypted != posture.No || !m.host().IsValid() || m.host().IsLoopback() {
+				return ""
+			}
+			switch m.Login {
+			case posture.LoginPassword:
+				if m.guest() {
+					return ""
+				}
+				return m.User
+			case posture.LoginToken:
+				severity = Critical
+				return "a token"
+			case posture.LoginBearer:
+				severity = Critical
+				return "the JWT of bearer " + m.User
+			default:
+				return ""
+			}
+		})
+		switch {
+		case len(bare) > 0:
+			return show(fail("", "%s on %s gave a secret in clear", sessions(bare), s.Name).with(severity), bare, nothingMore)
+		case len(s.Everyone.List) < s.Everyone.Total:
+			return unknown("only %d of %d sessions were looked at", len(s.Everyone.List), s.Everyone.Total)
+		default:
+			return pass("nobody who is inside gave a password or a token over the network in clear")
+		}
+	},
+	Remedy: Remedy{
+		Text:   "Give the port a tls block and reload; clients that are connected stay, and new ones must speak TLS. Then change the secrets that were sent in clear: whoever was on the way has them.",
+		Config: "tls {\n  cert_file: \"server.pem\"\n  key_file: \"server-key.pem\"\n}\n", Reload: true,
+	},
+	Refs: []string{refTLS},
+}
+
 var tls005 = &Check{
 	Sight: Both,
 	ID:    "TLS_005", Severity: Warning,

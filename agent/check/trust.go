@@ -10,10 +10,12 @@ import (
 type Operator struct {
 	posture.Operator
 	Servers []*posture.Server
+	heard   bool // one of them answered VARZ; otherwise it is what they once said
 }
 
 // operators lists the operators of a fleet. Servers may hold different claims of
-// one operator; the latest is taken, and FLEET_002 tells of others.
+// one operator; the latest of those that answered is taken, and FLEET_002 tells
+// of others.
 func operators(snap *posture.Snapshot) []Operator {
 	byKey := map[string]*Operator{}
 	var keys []string
@@ -25,9 +27,11 @@ func operators(snap *posture.Snapshot) []Operator {
 				byKey[o.Key] = known
 				keys = append(keys, o.Key)
 			}
-			if o.Issued.After(known.Issued) {
+			heard := s.Heard.Has(posture.Varz) || s.Config != nil
+			if heard && !known.heard || heard == known.heard && o.Issued.After(known.Issued) {
 				known.Operator = o
 			}
+			known.heard = known.heard || heard
 			known.Servers = append(known.Servers, s)
 		}
 	}
@@ -39,25 +43,72 @@ func operators(snap *posture.Snapshot) []Operator {
 	return out
 }
 
+// Account is an account of servers in operator mode, and whom the servers trust
+// to sign it.
+type Account struct {
+	*posture.Account
+	trust *trustees
+}
+
+// trustees are the operators of a fleet: of all servers together, for what any
+// of them may find in a store, and of each.
+type trustees struct {
+	all      []posture.Operator
+	byServer map[string][]posture.Operator // by id
+}
+
+func trusteesOf(snap *posture.Snapshot) *trustees {
+	t := &trustees{byServer: map[string][]posture.Operator{}}
+	for _, o := range operators(snap) {
+		t.all = append(t.all, o.Operator)
+	}
+	for _, s := range snap.Servers {
+		if len(s.Operators) > 0 {
+			t.byServer[s.ID] = s.Operators
+		}
+	}
+	return t
+}
+
+// of lists the operators that a server trusts.
+func (t *trustees) of(server string) []posture.Operator {
+	if own := t.byServer[server]; len(own) > 0 {
+		return own
+	}
+	return t.all
+}
+
 func (c *Check) judgeOperators(out []Result, snap *posture.Snapshot, policy Policy) []Result {
 	for _, o := range operators(snap) {
 		g := Group{Members: o.Servers}
 		scope := Scope{Kind: KindOperator, Account: o.Key, Name: o.Name}
-		out = append(out, Result{Check: c, Scope: scope, Looked: g.looked(), Verdict: c.Operator(policy, snap, o)})
+		v := unknown("no answer to VARZ from any server that trusts it")
+		if o.heard {
+			v = c.Operator(policy, snap, o)
+		}
+		out = append(out, Result{Check: c, Scope: scope, Looked: g.looked(), Verdict: v})
 	}
 	return out
 }
 
 // judgeAccounts judges the accounts that are known. While none are, because
 // nobody has asked yet, there are no results: the ledger does not take that for
-// an end.
+// an end. The evaluator, not the check, says that a server is missing.
 func (c *Check) judgeAccounts(out []Result, snap *posture.Snapshot, policy Policy) []Result {
 	if snap.Trust == nil {
 		return out
 	}
+	trust := trusteesOf(snap)
 	for _, a := range snap.Trust.Accounts {
 		scope := Scope{Kind: KindAccount, Account: a.ID, Name: a.Name}
-		out = append(out, Result{Check: c, Scope: scope, Looked: snap.Trust.At, Verdict: c.Account(policy, snap, a)})
+		v := unknown("it was not looked at yet")
+		if !a.At.IsZero() {
+			v = c.Account(policy, snap, Account{a, trust})
+		}
+		if v.Outcome == Pass && len(a.Missing) > 0 {
+			v = unknown("it passes as far as it was seen; no answer about it from %s", list(a.Missing))
+		}
+		out = append(out, Result{Check: c, Scope: scope, Looked: a.At, Verdict: v})
 	}
 	return out
 }

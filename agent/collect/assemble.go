@@ -17,7 +17,7 @@ func (s *sweep) assemble() *posture.Snapshot {
 	s.ended = s.c.cfg.Now()
 	snap := &posture.Snapshot{System: s.c.cfg.System, Epoch: 1, Taken: s.began, Heard: len(s.main.who)}
 	if s.prev != nil {
-		snap.Epoch = s.prev.Epoch + 1
+		snap.Epoch, snap.Trust = s.prev.Epoch+1, s.prev.Trust
 	}
 	for _, who := range s.main.who {
 		snap.Servers = append(snap.Servers, s.server(who, s.previous[who.id]))
@@ -212,6 +212,9 @@ func session(c *connInfo, version string) posture.Session {
 	return out
 }
 
+// maxAuthTimeout, in seconds, is more than any server gives its clients.
+const maxAuthTimeout = 3600
+
 // describe reads VARZ into the model.
 func (c *Collector) describe(srv *posture.Server, v *varz) {
 	srv.Name, srv.Version = printable(v.Name), printable(v.Version)
@@ -221,6 +224,7 @@ func (c *Collector) describe(srv *posture.Server, v *varz) {
 	srv.Cluster = printable(v.Cluster.Name)
 	srv.SuperCluster = v.Gateway.Name != "" && v.Gateway.Port != 0
 	srv.AuthRequired = posture.TriOf(v.AuthRequired)
+	srv.AuthTimeout = time.Duration(min(max(v.AuthTimeout, 0), maxAuthTimeout) * float64(time.Second))
 	srv.Start, srv.ConfigLoaded = v.Start, v.ConfigLoadTime
 	srv.SystemAccount = printable(v.SystemAccount)
 	if v.ConfigDigest != "" {
@@ -335,7 +339,7 @@ func keep(srv *posture.Server, prev *posture.Server) {
 	}
 	srv.Cluster, srv.SuperCluster = prev.Cluster, prev.SuperCluster
 	srv.ConfigLoaded, srv.ConfigMark, srv.NoConfigFile = prev.ConfigLoaded, prev.ConfigMark, prev.NoConfigFile
-	srv.SystemAccount, srv.Start = prev.SystemAccount, prev.Start
+	srv.SystemAccount, srv.Start, srv.Operators = prev.SystemAccount, prev.Start, prev.Operators
 	srv.Doors = slices.Clone(prev.Doors)
 }
 
@@ -356,6 +360,7 @@ func silentServer(m member, prev *posture.Server) *posture.Server {
 	if srv.Cluster == "" {
 		srv.Cluster = m.cluster
 	}
+	srv.SuperCluster = srv.SuperCluster || m.gateways
 	posture.Judge(srv)
 	posture.Compare(srv, prev, srv.Start)
 	return srv
@@ -371,7 +376,7 @@ func (s *sweep) updateRoster(snap *posture.Snapshot) {
 	for _, srv := range snap.Servers {
 		who := s.identity(srv)
 		for _, in := range []posture.Input{posture.Routez, posture.Gatewayz, posture.Leafz} {
-			for _, p := range peers(s.topo.got[in][srv.ID], who, srv.Cluster, srv.SystemAccount) {
+			for _, p := range peers(s.topo.got[in][srv.ID], who, srv.Cluster, srv.SystemAccount, srv.SuperCluster) {
 				s.c.roster.named(p, s.began)
 			}
 		}

@@ -3,8 +3,10 @@ package collect
 import (
 	"encoding/base64"
 	"encoding/json"
+	"hash/maphash"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nkeys"
@@ -12,58 +14,219 @@ import (
 	"github.com/natsentry/natsentry/agent/posture"
 )
 
-// maxUserJWT bounds a user's JWT. It comes in one line of protocol, of which
-// servers accept 4 KiB unless they are told otherwise.
-const maxUserJWT = 64 << 10
+// Bounds on what one claim may be.
+const (
+	maxClaim      = jwt.MaxTokenSize
+	maxValidated  = 256 // exports and imports; validating compares each with each
+	maxInvalid    = 3   // reasons that are told
+	farthestClaim = 253402300799
+)
 
-// userClaim reads what a user's JWT allows; nil when it is none. The signature is
-// not verified: the server did that when the client came, and what it answers is
-// taken for its word in any case.
-func userClaim(token string) *posture.UserClaim {
-	if len(token) > maxUserJWT {
-		return nil
+// rawClaim is a JWT. It is decoded and dropped; whoever prints it by mistake
+// prints nothing of it.
+type rawClaim string
+
+func (rawClaim) String() string   { return redacted }
+func (rawClaim) GoString() string { return redacted }
+
+// claimSeed makes the marks of claims useless outside of this process.
+var claimSeed = maphash.MakeSeed()
+
+func (t rawClaim) mark() uint64 { return maphash.String(claimSeed, string(t)) }
+
+// readClaim reads what a server or a store gave as the claim of an account.
+// What cannot be read is a claim without an issuer that says why.
+func readClaim(t rawClaim, account string) *posture.Claim {
+	out := &posture.Claim{Mark: t.mark()}
+	switch {
+	case t == "":
+		out.Invalid = "there is none"
+		return out
+	case len(t) > maxClaim:
+		out.Invalid = "it is too large"
+		return out
 	}
-	chunks := strings.Split(token, ".")
-	if len(chunks) != 3 {
-		return nil
+	claims, err := jwt.DecodeAccountClaims(string(t))
+	switch {
+	case err != nil:
+		// The error may quote what does not parse, which is nobody's business.
+		out.Invalid = "it is no account JWT that its issuer has signed"
+		return out
+	case claims.Subject != account:
+		out.Invalid = "it is that of another account"
+		return out
 	}
-	data, err := base64.RawURLEncoding.DecodeString(chunks[1])
-	if err != nil {
-		return nil
+	out.Account, out.Name, out.Issuer = account, printable(claims.Name), printable(claims.Issuer)
+	out.Issued, out.Expires = claimTime(claims.IssuedAt), claimTime(claims.Expires)
+	out.BearerUsers = !claims.Limits.DisallowBearer
+	out.OpenDefaults = openPermissions(&claims.DefaultPermissions)
+	out.Limited = limited(&claims.Limits)
+	out.SigningKeys = signingKeys(claims)
+	out.Exports, out.Imports = exports(claims.Exports), imports(claims.Imports)
+	out.Callout = callout(&claims.Authorization)
+	for user, before := range claims.Revocations {
+		out.Revoked = append(out.Revoked, posture.Revocation{User: printable(user), Before: claimTime(before)})
 	}
-	var u jwt.UserClaims
-	if json.Unmarshal(data, &u) != nil {
-		return nil
-	}
-	if u.Version < 2 {
-		old, err := jwt.DecodeUserClaims(token) // of version 1, laid out differently
-		if err != nil {
-			return nil
-		}
-		u = *old
-	} else if u.Type != jwt.UserClaim {
-		return nil
-	}
-	account := u.IssuerAccount
-	if account == "" {
-		account = u.Issuer
-	}
-	if !nkeys.IsValidPublicUserKey(u.Subject) || !nkeys.IsValidPublicAccountKey(account) || !nkeys.IsValidPublicAccountKey(u.Issuer) {
-		return nil
-	}
-	return &posture.UserClaim{
-		Key: u.Subject, Name: printable(u.Name), Account: account, Issuer: u.Issuer,
-		Issued: unixTime(u.IssuedAt), Expires: unixTime(u.Expires), Bearer: u.BearerToken,
-		Scoped:   u.IssuerAccount != "" && u.HasEmptyPermissions(),
-		OpenPub:  everything(&u.Pub) && (u.Resp == nil || len(u.Pub.Allow) > 0),
-		OpenSub:  everything(&u.Sub),
-		Defaults: u.Pub.Empty() && u.Sub.Empty() && u.Resp == nil,
-		Bound:    len(u.Src) > 0 || len(u.Times) > 0 || len(u.AllowedConnectionTypes) > 0,
-	}
+	slices.SortFunc(out.Revoked, func(a, b posture.Revocation) int { return strings.Compare(a.User, b.User) })
+	out.Invalid = invalid(claims)
+	return out
 }
 
-// everything tells whether a permission excludes nothing. One to answer requests
-// turns an empty list of what may be published into: nothing else.
-func everything(p *jwt.Permission) bool {
+// invalid is why servers refuse a claim, whoever has signed it; "" when they do
+// not. Whether it has expired is left to the checks, which have a clock.
+func invalid(claims *jwt.AccountClaims) string {
+	if len(claims.Exports)+len(claims.Imports) > maxValidated {
+		return "" // not looked at
+	}
+	// jwt/v2 2.8.3 does not survive a null export under a limit of exports.
+	if slices.Contains(claims.Exports, nil) || slices.Contains(claims.Imports, nil) {
+		return "an export or import of it is null"
+	}
+	results := jwt.CreateValidationResults()
+	claims.Validate(results)
+	var reasons []string
+	for _, issue := range results.Issues {
+		if issue.Blocking && len(reasons) < maxInvalid {
+			reasons = append(reasons, printable(issue.Description))
+		}
+	}
+	return strings.Join(reasons, "; ")
+}
+
+func signingKeys(claims *jwt.AccountClaims) []posture.SigningKey {
+	var out []posture.SigningKey
+	for key, scope := range claims.SigningKeys {
+		k := posture.SigningKey{Key: printable(key)}
+		if user, ok := scope.(*jwt.UserScope); ok && user != nil {
+			k.Scoped = true
+			k.Open = openPermissions(&user.Template.Permissions)
+			if emptyPermissions(&user.Template.Permissions) {
+				// Such users get the account's defaults (nats-server
+				// accounts.go, buildInternalNkeyUser).
+				k.Open = openPermissions(&claims.DefaultPermissions)
+			}
+		}
+		out = append(out, k)
+	}
+	slices.SortFunc(out, func(a, b posture.SigningKey) int { return strings.Compare(a.Key, b.Key) })
+	return out
+}
+
+func emptyPermissions(p *jwt.Permissions) bool {
+	return p.Pub.Empty() && p.Sub.Empty() && p.Resp == nil
+}
+
+// openPermissions tells whether permissions restrict nothing at all.
+func openPermissions(p *jwt.Permissions) bool { return openPublish(p) && openSubscribe(p) }
+
+// openPublish: permission to respond takes away the leave to publish what is not
+// listed (nats-server opts.go, validateResponsePermissions).
+func openPublish(p *jwt.Permissions) bool {
+	return openList(&p.Pub) && (p.Resp == nil || slices.Contains(p.Pub.Allow, ">"))
+}
+
+func openSubscribe(p *jwt.Permissions) bool { return openList(&p.Sub) }
+
+func openList(p *jwt.Permission) bool {
 	return len(p.Deny) == 0 && (len(p.Allow) == 0 || slices.Contains(p.Allow, ">"))
+}
+
+// limited: whether an account may use JetStream is no limit of what it may do
+// to the servers otherwise, and is none until it is allowed.
+func limited(l *jwt.OperatorLimits) bool {
+	n, a := l.NatsLimits, l.AccountLimits
+	return slices.ContainsFunc([]int64{n.Subs, n.Data, n.Payload, a.Conn, a.LeafNodeConn}, func(limit int64) bool { return limit != jwt.NoLimit })
+}
+
+func exports(list jwt.Exports) []posture.Export {
+	var out []posture.Export
+	for _, e := range list {
+		if e == nil {
+			continue
+		}
+		// An account's own key at a fixed place leaves each importer what
+		// bears its name.
+		out = append(out, posture.Export{Subject: printable(string(e.Subject)), Service: e.IsService(), Public: !e.TokenReq && e.AccountTokenPosition == 0})
+	}
+	return out
+}
+
+func imports(list jwt.Imports) []posture.Import {
+	var out []posture.Import
+	for _, i := range list {
+		if i == nil {
+			continue
+		}
+		in := posture.Import{Subject: printable(string(i.Subject)), Account: printable(i.Account), Service: i.IsService()}
+		if i.Token != "" {
+			if activation, err := jwt.DecodeActivationClaims(i.Token); err == nil {
+				in.Expires = claimTime(activation.Expires)
+			}
+		}
+		out = append(out, in)
+	}
+	return out
+}
+
+func callout(a *jwt.ExternalAuthorization) *posture.Callout {
+	if !a.IsEnabled() {
+		return nil
+	}
+	out := &posture.Callout{Encrypted: a.XKey != ""}
+	for _, user := range a.AuthUsers {
+		out.AuthUsers = append(out.AuthUsers, printable(user))
+	}
+	for _, account := range a.AllowedAccounts {
+		out.Accounts = append(out.Accounts, printable(account))
+	}
+	return out
+}
+
+// claimTime is a claim's time; zero stays zero, and the end of time is one that
+// can be written down.
+func claimTime(seconds int64) time.Time {
+	return unixTime(max(-farthestClaim, min(seconds, farthestClaim)))
+}
+
+// accountKey tells whether this is the public key of an account: it stands in
+// subjects.
+func accountKey(id string) bool { return len(id) <= maxID && nkeys.IsValidPublicAccountKey(id) }
+
+// claimSubject is the account whose claim somebody pushes; "" when it is none
+// that can be told. Nothing else of it is looked at, and nothing is verified: it
+// only says where to look.
+func claimSubject(subject string, payload []byte) string {
+	const pushes = 5 // tokens of $SYS.ACCOUNT.*.CLAIMS.UPDATE; with REQ, one more
+	account := ""
+	switch n := strings.Count(subject, ".") + 1; {
+	case n == pushes:
+		account = token(subject, 2)
+	case n > pushes:
+		account = token(subject, 3)
+	default:
+		account = bodySubject(payload)
+	}
+	if !accountKey(account) {
+		return ""
+	}
+	return account
+}
+
+func bodySubject(payload []byte) string {
+	if len(payload) > maxClaim {
+		return ""
+	}
+	_, rest, _ := strings.Cut(string(payload), ".")
+	body, _, _ := strings.Cut(rest, ".")
+	data, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(body, "="))
+	if err != nil {
+		return ""
+	}
+	var claims struct {
+		Subject string `json:"sub"`
+	}
+	if json.Unmarshal(data, &claims) != nil {
+		return ""
+	}
+	return claims.Subject
 }

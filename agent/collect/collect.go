@@ -22,13 +22,21 @@ type Config struct {
 	System       string        // the name of the fleet, for the snapshot
 	Timeout      time.Duration // how long a sweep waits for silent servers, and then once more for further answers of the others; default 2 s
 	AskAgain     time.Duration // when a silent server is asked by its id; default an eighth of Timeout
-	Linger       time.Duration // how long a sweep listens on, at its end, for answers that dispute those that came; default 0: disputes count in the next sweep
+	Linger       time.Duration // how long a sweep, or a look at accounts, listens on, at its end, for answers that dispute those that came; default 0: disputes count in the next one
 	Window       int           // requests by id that may be under way at once; default 64
 	PingUpTo     int           // fleets larger than this are asked by id after the first sweep; default 256
 	SessionLimit int           // sessions of the global account looked at per server; default 1024
 	Forget       time.Duration // a server that was silent for so long is forgotten; default 1 h
-	Topology     int           // sweeps after which routes, gateways and leafs are asked for even when nothing moved; default 20
-	Now          func() time.Time
+	// Bounds of one look at the accounts of servers in operator mode: what
+	// exceeds them is left to the next one.
+	Accounts        int           // accounts; default 256
+	AccountRequests int           // requests; default 8192
+	AccountBytes    int64         // bytes of answers; default 32 MiB
+	AccountTime     time.Duration // default 5 s
+	Settle          time.Duration // after which an account whose claims differ is looked at again; default 500 ms
+
+	Topology int // sweeps after which routes, gateways and leafs are asked for even when nothing moved; default 20
+	Now      func() time.Time
 }
 
 func (c Config) withDefaults() Config {
@@ -49,6 +57,13 @@ func (c Config) withDefaults() Config {
 	defInt(&c.PingUpTo, 256)
 	defInt(&c.SessionLimit, 1024)
 	defInt(&c.Topology, 20)
+	defInt(&c.Accounts, 256)
+	defInt(&c.AccountRequests, 8192)
+	if c.AccountBytes <= 0 {
+		c.AccountBytes = 32 << 20
+	}
+	def(&c.AccountTime, 5*time.Second)
+	def(&c.Settle, 500*time.Millisecond)
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -56,7 +71,7 @@ func (c Config) withDefaults() Config {
 }
 
 // Collector asks the servers of one system account. Sweeps do not overlap, and
-// neither do looks; a look may be taken while a sweep is under way.
+// neither do looks at servers; looks may be taken while a sweep is under way.
 type Collector struct {
 	cfg      Config
 	nc       *nats.Conn
@@ -73,7 +88,9 @@ type Collector struct {
 
 	mu       sync.Mutex
 	gathers  map[string]*gather
+	askings  map[string]*asking
 	disputed map[string]bool // ids of servers in whose name a late answer said something else
+	doubted  map[claimOf]bool
 
 	// what the last sweep left behind; it belongs to sweeps alone
 	topology map[string]uint64          // by server id: what its routes, gateways and leafs looked like
@@ -97,7 +114,7 @@ func New(nc *nats.Conn, cfg Config) (*Collector, error) {
 	c := &Collector{
 		cfg: cfg, nc: nc, inbox: nc.NewInbox(), askAgain: cfg.AskAgain, window: cfg.Window,
 		seed: maphash.MakeSeed(), roster: newRoster(),
-		gathers: map[string]*gather{}, disputed: map[string]bool{}, topology: map[string]uint64{}, hosts: map[string][]string{}, placing: map[string]int{}, links: map[string]map[string]bool{},
+		gathers: map[string]*gather{}, askings: map[string]*asking{}, disputed: map[string]bool{}, doubted: map[claimOf]bool{}, topology: map[string]uint64{}, hosts: map[string][]string{}, placing: map[string]int{}, links: map[string]map[string]bool{},
 		watch: newWatch(), ears: &ears{},
 	}
 	for i := range endpoints {
@@ -109,6 +126,12 @@ func New(nc *nats.Conn, cfg Config) (*Collector, error) {
 		}
 		c.inboxes = append(c.inboxes, &replyInbox{endpoint: e.name, sub: sub})
 	}
+	sub, err := nc.Subscribe(c.inbox+"."+claimsInbox+".*", c.storeAnswered)
+	if err != nil {
+		c.Close()
+		return nil, fmt.Errorf("subscribe to the reply inbox: %w", err)
+	}
+	c.inboxes = append(c.inboxes, &replyInbox{endpoint: claimsInbox, sub: sub})
 	if err := c.subscribeGoodbyes(); err != nil {
 		c.Close()
 		return nil, err
@@ -134,7 +157,17 @@ func (c *Collector) enroll(g *gather) {
 
 // end marks a gather as over. It stays enrolled until the next sweep: see
 // afterwards.
-func (c *Collector) end(g *gather) { close(g.done) }
+func (c *Collector) end(g *gather) {
+	close(g.done)
+	for {
+		select {
+		case a := <-g.answers:
+			c.afterwards(g, a)
+		default:
+			return
+		}
+	}
+}
 
 func (g *gather) over() bool {
 	select {
@@ -154,6 +187,13 @@ func (c *Collector) turnOver() map[string]bool {
 	disputed := c.disputed
 	c.disputed = map[string]bool{}
 	return disputed
+}
+
+// discard forgets a gather before the next sweep does.
+func (c *Collector) discard(g *gather) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.gathers, g.nonce)
 }
 
 func (c *Collector) enrolled(nonce string) *gather {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/klauspost/compress/s2"
 	"github.com/nats-io/nkeys"
@@ -120,6 +121,8 @@ func printable(s string) string {
 	return clean
 }
 
+const redacted = "[REDACTED]"
+
 var jwtLike = regexp.MustCompile(`^eyJ[A-Za-z0-9_-]+\.`)
 
 // scrubUser removes secrets from authorized_user: servers before 2.10.28 put
@@ -131,21 +134,26 @@ func scrubUser(c *connInfo, version string) string {
 	case user == "":
 		return ""
 	case jwtLike.MatchString(user):
-		return posture.Redacted
+		return redacted
 	case posture.IsHiddenUser(user, ""), bool(c.IssuerKey) && nkeys.IsValidPublicUserKey(user):
 		return user
 	case !posture.RedactsTokens.Holds(version):
-		return posture.Redacted
+		return redacted
 	default:
 		return printable(user)
 	}
 }
 
-// signs is what else an answer tells of a session's login.
-func signs(c *connInfo, version string) posture.Signs {
+// signs is what else an answer tells of a session's login. A server lists a
+// client by the user that he claims while it makes up its mind, which takes up to
+// twice its time for that (nats-server: once until CONNECT came, and once for a
+// callout). Who has sent or subscribed to something was let in.
+func signs(c *connInfo, s *posture.Server, now time.Time) posture.Signs {
+	const least = 10 * time.Second
 	return posture.Signs{
-		Token:   c.AuthorizedUser == posture.Redacted && posture.RedactsTokens.Holds(version),
-		Hidden:  c.AuthorizedUser != "" && !posture.RedactsTokens.Holds(version) && scrubUser(c, version) == posture.Redacted,
+		Waits:   c.InMsgs == 0 && c.Subs == 0 && now.Sub(c.Start) < max(least, 2*s.AuthTimeout+time.Second),
+		Token:   c.AuthorizedUser == redacted && posture.RedactsTokens.Holds(s.Version),
+		Hidden:  c.AuthorizedUser != "" && !posture.RedactsTokens.Holds(s.Version) && scrubUser(c, s.Version) == redacted,
 		UserKey: nkeys.IsValidPublicUserKey(c.AuthorizedUser),
 		Issuer:  bool(c.IssuerKey), Subject: c.TLSPeerCerts.subject,
 	}

@@ -38,6 +38,7 @@ type Event struct {
 	Server  string          // id
 	At      time.Time       // when we heard it
 	Session posture.Session // of Connected
+	Account string          // of ClaimsMoved: its id; "" when that cannot be told
 	Peer    string          // of Failed: door, name and address
 	Name    string          // of Failed: what the peer calls itself
 }
@@ -53,8 +54,8 @@ const (
 	reloadEvent     = "$SYS.REQ.SERVER.*.RELOAD"
 )
 
-// claimsEvents are requests that change what an account may do. Their payload,
-// the JWT, is never looked at.
+// claimsEvents are requests that change what an account may do. Of their
+// payload, the JWT, nothing but the account that it is for is looked at.
 var claimsEvents = []string{
 	"$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.CLAIMS.DELETE",
 	"$SYS.REQ.ACCOUNT.*.CLAIMS.UPDATE", "$SYS.ACCOUNT.*.CLAIMS.UPDATE",
@@ -124,7 +125,9 @@ func (c *Collector) Listen(handler func(Event)) error {
 		disconnectEvent: c.hearDisconnect,
 	}
 	for _, subject := range claimsEvents {
-		handlers[subject] = func(*nats.Msg) { c.hear(ClaimsMoved, "") }
+		handlers[subject] = func(m *nats.Msg) {
+			c.ears.tell(Event{Kind: ClaimsMoved, At: c.cfg.Now(), Account: claimSubject(m.Subject, m.Data)})
+		}
 	}
 	for subject, h := range handlers {
 		sub, err := c.nc.Subscribe(subject, h)
@@ -219,7 +222,7 @@ func (c *Collector) Deaf() []string {
 }
 
 func (c *Collector) hear(kind EventKind, server string) {
-	if kind != ClaimsMoved && !plausibleID(server) {
+	if !plausibleID(server) {
 		return
 	}
 	c.ears.tell(Event{Kind: kind, Server: server, At: c.cfg.Now()})

@@ -2,7 +2,9 @@ package collect
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -12,6 +14,7 @@ import (
 	"github.com/klauspost/compress/s2"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 
 	"github.com/natsentry/natsentry/agent/posture"
 )
@@ -143,6 +146,61 @@ func FuzzAccountz(f *testing.F) { fuzz(f, posture.Accountz, &server.Accountz{}) 
 
 func FuzzAccountStatz(f *testing.F) {
 	fuzz(f, posture.AccountStatz, &server.AccountStatz{})
+}
+
+// FuzzClaim: whatever a server or a store gives as a claim, nothing of it that
+// reaches the model is more than text, and none of it is the claim itself. The
+// body is signed by its own account, as anybody could.
+func FuzzClaim(f *testing.F) {
+	key, err := nkeys.CreateAccount()
+	if err != nil {
+		f.Fatal(err)
+	}
+	account, err := key.PublicKey()
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, body := range []string{
+		`{}`, `null`, `{"nats":null}`,
+		`{"sub":"ACC","iss":"ACC","iat":1,"exp":-9223372036854775808,"nats":{"type":"account","version":2,"signing_keys":["X",{"kind":"user_scope","key":"K","template":{"pub":{}}}],"exports":[null,{"subject":"\u001b[2J>","type":"stream"}],"imports":[null,{"subject":">","token":"eyJ.a.b","account":"B"}],"revocations":{"*":9223372036854775807},"authorization":{"auth_users":["U"],"allowed_accounts":["*"]},"limits":{"subs":-1}}}`,
+		`{"sub":"ACC","iss":"ACC","type":"account","nats":{"signing_keys":["X"]}}`,
+	} {
+		f.Add([]byte(body))
+	}
+	header := base64.RawURLEncoding.EncodeToString([]byte(`{"typ":"JWT","alg":"ed25519-nkey"}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		body = bytes.ReplaceAll(body, []byte("ACC"), []byte(account))
+		signed := header + "." + base64.RawURLEncoding.EncodeToString(body)
+		sig, err := key.Sign([]byte(signed))
+		if err != nil {
+			t.Fatal(err)
+		}
+		token := signed + "." + base64.RawURLEncoding.EncodeToString(sig)
+		for _, raw := range []string{token, string(body)} {
+			c := readClaim(rawClaim(raw), account)
+			if c.Issuer == "" && c.Invalid == "" {
+				t.Fatal("nothing is known of it, and nothing is said about that")
+			}
+			if c.Account != "" && c.Account != account {
+				t.Fatalf("the claim of another account: %s", c.Account)
+			}
+			text := fmt.Sprintf("%+v", *c)
+			for _, callout := range []*posture.Callout{c.Callout} {
+				if callout != nil {
+					text += fmt.Sprintf("%+v", *callout)
+				}
+			}
+			if strings.ContainsAny(text, "\x00\x07\x1b\r\n\x7f") || !utf8.ValidString(text) {
+				t.Fatalf("a claim reached the model with control characters: %q", text)
+			}
+			if len(raw) > 40 && strings.Contains(text, raw) {
+				t.Fatal("the claim itself reached the model")
+			}
+		}
+		if id := claimSubject("$SYS.REQ.CLAIMS.UPDATE", []byte(token)); id != "" && !accountKey(id) {
+			t.Fatalf("an event of account %q", id)
+		}
+	})
 }
 
 // FuzzEvent: whatever comes as an event, what is handed on can be printed and

@@ -351,14 +351,18 @@ func (g *gather) complain(gap posture.Gap) {
 }
 
 // contradicts tells whether two answers of one server to one request say
-// different things about its configuration. Then one of them is forged, or a
-// reload lies between them: neither is believed.
+// different things about its configuration, or about an account. Then one of
+// them is forged, or a change lies between them: neither is believed.
 func contradicts(a, b any) bool {
-	va, ok := a.(*varz)
-	if !ok {
+	switch a := a.(type) {
+	case *varz:
+		return !a.sameAs(b.(*varz)) //nolint:forcetypeassert // answers to one endpoint are of one type
+	case *accountz:
+		x, y := a.Account, b.(*accountz).Account //nolint:forcetypeassert // as above
+		return x != nil && y != nil && *x != *y
+	default:
 		return false
 	}
-	return !va.sameAs(b.(*varz)) //nolint:forcetypeassert // answers to one endpoint are of one type
 }
 
 // body returns what a server answered, or nil when it did not, or when its
@@ -397,6 +401,10 @@ func (c *Collector) receive(e *endpoint, msg *nats.Msg) {
 	} else {
 		a.who, a.body, a.problem = e.decode(msg.Data, msg.Header.Get("Content-Encoding"))
 	}
+	if g.over() { // its channel may have room still, where nobody looks
+		c.afterwards(g, a)
+		return
+	}
 	select {
 	case g.answers <- a:
 	case <-g.done:
@@ -414,5 +422,12 @@ func (c *Collector) afterwards(g *gather, a answer) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.disputed[a.who.id] = true
+	switch b := a.body.(type) {
+	case *accountz:
+		if len(c.doubted) < maxComplaints {
+			c.doubted[claimOf{a.who.id, b.Account.Name}] = true
+		}
+	default:
+		c.disputed[a.who.id] = true
+	}
 }

@@ -18,8 +18,8 @@ type endpoint struct {
 	decode   func(data []byte, encoding string) (identity, any, error)
 }
 
-// Requests lists every subject the collector publishes to, with * for a
-// server's id. A least-privilege user needs no other.
+// Requests lists every subject the collector publishes to, with * for the id of
+// a server or of an account. A least-privilege user needs no other.
 func Requests() []string {
 	var out []string
 	for i := range endpoints {
@@ -32,7 +32,7 @@ func Requests() []string {
 			out = append(out, subject)
 		}
 	}
-	return out
+	return append(out, strings.ReplaceAll(lookupRequest, "%s", "*"), listRequest)
 }
 
 var endpoints = []endpoint{

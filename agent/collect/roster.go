@@ -21,6 +21,7 @@ type member struct {
 	seen              time.Time // last answered, or was named by a peer
 	first, last       time.Time // the sweeps in which it first and last answered
 	state             posture.State
+	gateways          bool // it, or the peer that knows it, has gateways
 	missed            bool // it did not answer the last gather, and has given no sign of life since
 }
 
@@ -97,14 +98,14 @@ func (r *roster) named(p peer, now time.Time) {
 	}
 	if m := r.members[key]; m != nil {
 		if m.state != posture.Answering {
-			m.seen, m.knownBy = now, p.by
+			m.seen, m.knownBy, m.gateways = now, p.by, p.gateways
 		}
 		return
 	}
 	if len(r.members) >= maxServers {
 		return
 	}
-	r.members[key] = &member{id: p.id, name: p.name, cluster: p.cluster, knownBy: p.by, seen: now}
+	r.members[key] = &member{id: p.id, name: p.name, cluster: p.cluster, knownBy: p.by, gateways: p.gateways, seen: now}
 }
 
 // Recall tells the collector of a server that an earlier run of the agent knew,
@@ -152,12 +153,13 @@ func (r *roster) silent(answered func(id string) bool, now time.Time, forget tim
 type peer struct {
 	id, name, cluster string
 	by                string
+	gateways          bool // it is in the mesh that gateways make
 }
 
 // peersOf lists the ids of the servers that an answer names.
 func peersOf(body any) []string {
 	var ids []string
-	for _, p := range peers(body, identity{}, "", "") {
+	for _, p := range peers(body, identity{}, "", "", false) {
 		if p.id != "" {
 			ids = append(ids, p.id)
 		}
@@ -168,8 +170,11 @@ func peersOf(body any) []string {
 // peers lists the servers that an answer of one server names. A leafnode
 // counts only when it joins the system account: others neither answer nor
 // are counted by anybody.
-func peers(body any, who identity, cluster, systemAccount string) []peer {
+func peers(body any, who identity, cluster, systemAccount string, gateways bool) []peer {
 	var out []peer
+	if _, ok := body.(*gatewayz); ok {
+		gateways = true
+	}
 	add := func(id, name, cluster, source string) {
 		if len(id) > maxID || strings.ContainsAny(id, " .*>\t\r\n") || id == "" && name == "" {
 			return
@@ -177,7 +182,7 @@ func peers(body any, who identity, cluster, systemAccount string) []peer {
 		if name = printable(name); name == "" {
 			name = id
 		}
-		out = append(out, peer{id: id, name: name, cluster: printable(cluster), by: source + " of " + who.name})
+		out = append(out, peer{id: id, name: name, cluster: printable(cluster), by: source + " of " + who.name, gateways: gateways})
 	}
 	switch b := body.(type) {
 	case *routez:

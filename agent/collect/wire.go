@@ -56,6 +56,7 @@ type varz struct {
 	Host            string          `json:"host"`
 	Port            int             `json:"port"`
 	AuthRequired    bool            `json:"auth_required"`
+	AuthTimeout     float64         `json:"auth_timeout"`
 	TLSRequired     bool            `json:"tls_required"`
 	TLSVerify       bool            `json:"tls_verify"`
 	TLSCertNotAfter time.Time       `json:"tls_cert_not_after"`
@@ -190,11 +191,20 @@ type accountStat struct {
 	LeafNodes int    `json:"leafnodes"`
 }
 
+// accountz is a list of accounts, or the detail of one that was asked for.
 type accountz struct {
-	Accounts []string `json:"accounts"`
+	Accounts []string       `json:"accounts"`
+	Account  *accountDetail `json:"account_detail"`
+}
+
+type accountDetail struct {
+	Name    string   `json:"account_name"`
+	Expired bool     `json:"expired"`
+	JWT     rawClaim `json:"jwt"`
 }
 
 type connz struct {
+	Now   time.Time  `json:"now"`
 	Total int        `json:"total"`
 	Conns []connInfo `json:"connections"`
 }
@@ -206,6 +216,8 @@ type connInfo struct {
 	IP             string    `json:"ip"`
 	Port           int       `json:"port"`
 	Start          time.Time `json:"start"`
+	InMsgs         int64     `json:"in_msgs"`
+	Subs           uint32    `json:"subscriptions"`
 	Name           string    `json:"name"`
 	Lang           string    `json:"lang"`
 	Version        string    `json:"version"`

@@ -59,7 +59,9 @@ func fill(v reflect.Value, n *int, depth int) {
 		*x = time.Duration(*n)
 		return
 	case **server.AccountInfo:
-		return // not decoded, and its claims do not take made-up values
+		// Its decoded claims do not take made-up values, and are not read.
+		*x = &server.AccountInfo{AccountName: fmt.Sprintf("A%d", *n), Expired: true, Jwt: fmt.Sprintf("eyJ%d", *n)}
+		return
 	case **jwt.OperatorClaims:
 		*x = jwt.NewOperatorClaims(fmt.Sprintf("O%d", *n))
 		(*x).Name = fmt.Sprintf("operator %d", *n)

@@ -23,11 +23,13 @@ import (
 // nats-server would. A configuration with which it would not start is an error.
 // No error holds a password, a token or a key of the file.
 func Candidate(path string) (*inside.Candidate, error) {
-	tree, err := conf.ParseFile(path)
+	tokens, err := conf.ParseFileWithChecks(path)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", filepath.Base(path), err)
 	}
-	c, err := candidate(tree)
+	variables := map[string]bool{}
+	tree, _ := unwrap(tokens, variables).(map[string]any)
+	c, err := candidate(tree, variables)
 	if err != nil {
 		return nil, fmt.Errorf("nats-server would not start with %s: %w", filepath.Base(path), scrub(err, secrets(tree)))
 	}
@@ -35,14 +37,41 @@ func Candidate(path string) (*inside.Candidate, error) {
 	return c, nil
 }
 
-func candidate(tree map[string]any) (*inside.Candidate, error) {
+// unwrap is a value without what the parser notes of it, and notes the keys
+// that are used as variables: nobody needs to know them otherwise.
+func unwrap(value any, variables map[string]bool) any {
+	if token, ok := value.(interface{ Value() any }); ok {
+		value = token.Value()
+	}
+	switch v := value.(type) {
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for key, inner := range v {
+			if token, ok := inner.(interface{ IsUsedVariable() bool }); ok && token.IsUsedVariable() {
+				variables[key] = true
+			}
+			out[key] = unwrap(inner, variables)
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i := range v {
+			out[i] = unwrap(v[i], variables)
+		}
+		return out
+	default:
+		return value
+	}
+}
+
+func candidate(tree map[string]any, variables map[string]bool) (*inside.Candidate, error) {
 	r := reduce(tree)
 	if r.operator {
 		if err := r.loneOperator(); err != nil {
 			return nil, err
 		}
 	}
-	opts, err := options(r.tree)
+	opts, err := options(r.tree, variables)
 	if err != nil {
 		return nil, err
 	}
@@ -52,6 +81,10 @@ func candidate(tree map[string]any) (*inside.Candidate, error) {
 		Token: opts.Authorization != "", User: opts.Username, NoAuthUser: opts.NoAuthUser, SystemAccount: opts.SystemAccount,
 		Users: map[string]inside.User{}, NKeys: map[string]inside.User{}, Doors: r.doors(opts),
 		Leaf: inside.LeafAuth{User: opts.LeafNode.Username, NKey: opts.LeafNode.Nkey, Users: users(opts.LeafNode.Users)},
+	}
+	if r.operator { // nobody has users or a system account of the configuration then
+		c.NoAuthUser, c.SystemAccount = "", ""
+		return c, nil
 	}
 	c.Users = users(opts.Users)
 	for _, u := range opts.Nkeys {
@@ -85,9 +118,11 @@ func accountName(a *server.Account) string {
 	return a.GetName()
 }
 
+var unknownField = regexp.MustCompile(`unknown field "([^"]*)"$`)
+
 // options are the effective options of a configuration: some are made up by the
 // server only when it starts, such as the hidden user.
-func options(tree map[string]any) (*server.Options, error) {
+func options(tree map[string]any, variables map[string]bool) (*server.Options, error) {
 	var text bytes.Buffer
 	enc := json.NewEncoder(&text) // nats-server's own format takes JSON
 	enc.SetEscapeHTML(false)
@@ -100,8 +135,12 @@ func options(tree map[string]any) (*server.Options, error) {
 		if !errors.As(err, &several) {
 			return nil, err
 		}
-		if all := several.Errors(); len(all) > 0 { // the others are warnings
-			return nil, errors.Join(all...)
+		// Beside errors there are warnings.
+		if err := errors.Join(slices.DeleteFunc(several.Errors(), func(err error) bool {
+			m := unknownField.FindStringSubmatch(err.Error())
+			return m != nil && variables[m[1]]
+		})...); err != nil {
+			return nil, err
 		}
 	}
 	s, err := server.NewServer(opts)
@@ -263,7 +302,11 @@ func (r *reduced) doors(o *server.Options) map[posture.DoorKind]inside.Door {
 		yes := func(key string) bool { v, _ := lookup(tls, key).(bool); return v }
 		d.Map = yes("verify_and_map") || yes("verify_cert_and_check_known_urls")
 		d.Verify = d.Map || yes("verify")
-		d.TLS = tls != nil && (kind != posture.Client || !r.allowNonTLS)
+		d.Offered = tls != nil
+		d.TLS = d.Offered && (kind != posture.Client || !r.allowNonTLS)
+		if kind != posture.Client || lookup(r.tree, "port") != nil || lookup(r.tree, "listen") != nil {
+			d.Port = port
+		}
 		out[kind] = d
 	}
 	add(posture.Client, o.Port, inside.Door{})
@@ -301,8 +344,11 @@ func secrets(value any) []string {
 	return out
 }
 
+// position is a place in the rewritten text, of which nobody knows.
+var position = regexp.MustCompile(`(?m)^:\d+:\d+: `)
+
 func scrub(err error, secrets []string) error {
-	text := err.Error()
+	text := position.ReplaceAllString(err.Error(), "")
 	for _, s := range secrets {
 		text = strings.ReplaceAll(text, s, "xxxxx")
 	}

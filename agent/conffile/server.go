@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/natsentry/natsentry/agent/conffile/syntax"
@@ -69,11 +71,26 @@ func (r *reading) describe(s *posture.Server, o *server.Options) {
 	r.config.Guests = j.guests()
 	for _, op := range r.operators {
 		if op != nil {
-			s.Operators = append(s.Operators, posture.Operator{
-				Key: op.Subject, Name: op.Name, SigningKeys: op.SigningKeys, Strict: op.StrictSigningKeyUsage, SystemAccount: op.SystemAccount,
-			})
+			s.Operators = append(s.Operators, operatorOf(op))
 		}
 	}
+}
+
+// operatorOf is an operator as its JWT describes it.
+func operatorOf(c *jwt.OperatorClaims) posture.Operator {
+	o := posture.Operator{
+		Key: c.Subject, Name: c.Name, SigningKeys: c.SigningKeys, Strict: c.StrictSigningKeyUsage, SystemAccount: c.SystemAccount,
+		Issued: time.Unix(c.IssuedAt, 0).UTC(),
+	}
+	if c.Expires != 0 {
+		o.Expires = time.Unix(c.Expires, 0).UTC()
+	}
+	for _, u := range append([]string{c.AccountServerURL}, c.OperatorServiceURLs...) {
+		if scheme, host, ok := strings.Cut(u, "://"); ok && (scheme == "nats" || scheme == "http" || scheme == "ws") {
+			o.Plaintext = append(o.Plaintext, scheme+"://"+host[strings.LastIndex(host, "@")+1:])
+		}
+	}
+	return o
 }
 
 // again asks nats-server a number of times, and calls a door unknown if it does

@@ -138,8 +138,8 @@ func (l *Ledger) Apply(snap *posture.Snapshot, results []check.Result, policy *c
 	}
 	for key, e := range l.book {
 		switch {
-		case e.round != l.round && e.Stands() && e.Finding.Scope.Kind == check.KindAccount && snap.Trust == nil:
-			// Which accounts there are has not been asked yet.
+		case e.round != l.round && e.Stands() && !subjectsKnown(snap, e):
+			// Whether it is no more cannot be told.
 		case e.round != l.round && e.Stands():
 			out = append(out, *l.resolve(snap, e))
 		case !e.Stands() && passed(e.Told, snap.Taken, l.rules.Remember):
@@ -148,6 +148,12 @@ func (l *Ledger) Apply(snap *posture.Snapshot, results []check.Result, policy *c
 	}
 	slices.SortStableFunc(out, func(a, b Entry) int { return worstFirst(&a.Finding, &b.Finding) })
 	return out
+}
+
+// subjectsKnown tells whether a subject that has no result is no more.
+func subjectsKnown(snap *posture.Snapshot, e *Entry) bool {
+	c := check.Lookup(e.Finding.Check)
+	return c == nil || c.SubjectsKnown(snap)
 }
 
 // weigh takes one result and tells whether there is something to tell.
@@ -322,10 +328,14 @@ func Of(snap *posture.Snapshot, results []check.Result, policy *check.Policy) []
 }
 
 // Passing lists the subjects that have passed once, so that a second look may
-// end their findings.
+// end their findings. Those of who is inside are left out: servers are asked
+// that at a pace of its own.
 func (l *Ledger) Passing() []check.Scope {
 	var out []check.Scope
 	for _, e := range l.book {
+		if c := check.Lookup(e.Finding.Check); c != nil && c.Inside != nil {
+			continue
+		}
 		if e.Stands() && !e.passed.IsZero() {
 			out = append(out, e.Finding.Scope)
 		}

@@ -156,6 +156,36 @@ func TestSubjectThatIsGoneIsResolved(t *testing.T) {
 	}
 }
 
+// TestSubjectsThatNobodyTellsOf: an account or an operator without a result is no
+// more only when those were asked who would tell.
+func TestSubjectsThatNobodyTellsOf(t *testing.T) {
+	silent := &posture.Server{ID: "N1", Name: "n1", State: posture.Silent}
+	heard := &posture.Server{ID: "N1", Name: "n1", State: posture.Answering, Heard: posture.Varz}
+	for _, c := range []struct {
+		name    string
+		kind    check.Kind
+		trust   *posture.Trust
+		server  *posture.Server
+		resolve bool
+	}{
+		{"accounts were not asked for", check.KindAccount, nil, heard, false},
+		{"the account is no more", check.KindAccount, &posture.Trust{}, heard, true},
+		{"the operator's server is silent", check.KindOperator, nil, silent, false},
+		{"all servers answer, and none trusts it", check.KindOperator, nil, heard, true},
+	} {
+		l := newLedger(t)
+		judge := map[check.Kind]string{check.KindAccount: "JWT_010", check.KindOperator: "JWT_001"}[c.kind]
+		r := check.Result{Check: check.Lookup(judge), Scope: check.Scope{Kind: c.kind, Account: "KEY"}, Verdict: check.Verdict{Outcome: check.Fail, Summary: "bad"}}
+		l.apply(r)
+		snap := snapshot(2, time.Minute)
+		snap.Trust, snap.Servers = c.trust, []*posture.Server{c.server}
+		got := actions(l.on(snap))
+		if want := []Action{Resolved}; c.resolve != slices.Equal(got, want) || !c.resolve && len(got) != 0 {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
 // TestReplicasAgree: two agents that see the same fleet give a transition the
 // same id, and a second opening of the same door another one.
 func TestReplicasAgree(t *testing.T) {
@@ -319,5 +349,23 @@ func TestWorstFirst(t *testing.T) {
 	got := l.apply(info, on("N1", "n1", check.Fail, "open"))
 	if got[0].Severity != check.Critical || got[1].Severity != check.Info {
 		t.Errorf("got %s before %s", got[0].Severity, got[1].Severity)
+	}
+}
+
+// TestAccountsThatWereNotToldStand: what was found of an account stands while
+// servers have not told which accounts there are, and who is inside.
+func TestAccountsThatWereNotToldStand(t *testing.T) {
+	l := newLedger(t)
+	inside := check.Result{Check: check.Lookup("CRED_002"), Scope: check.Scope{Kind: check.KindAccount, Account: "APP"}, Verdict: check.Verdict{Outcome: check.Fail, Summary: "x"}}
+	l.apply(inside)
+	snap := snapshot(2, 2*time.Second)
+	snap.Servers[0].Heard = posture.Varz
+	if got := actions(l.on(snap)); len(got) != 0 {
+		t.Errorf("nobody has told: %v", got)
+	}
+	snap = snapshot(3, 3*time.Second)
+	snap.Servers[0].Heard = posture.Varz | posture.Accountz | posture.EveryoneConnz
+	if got := actions(l.on(snap)); !cmp.Equal(got, []Action{Resolved}) {
+		t.Errorf("all have told, and there is no such account: %v", got)
 	}
 }

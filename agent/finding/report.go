@@ -1,6 +1,7 @@
 package finding
 
 import (
+	"slices"
 	"time"
 
 	"github.com/natsentry/natsentry/agent/check"
@@ -88,6 +89,9 @@ func NewReport(snap *posture.Snapshot, findings []Finding) *Report {
 		Coverage: Coverage{Expected: snap.Expected, Heard: snap.Heard, Gaps: orEmpty(snap.Gaps)},
 		Servers:  make([]ReportServer, 0, len(snap.Servers)),
 		Findings: orEmpty(findings),
+	}
+	if snap.Trust != nil {
+		r.Coverage.Gaps = append(slices.Clip(r.Coverage.Gaps), snap.Trust.Gaps...)
 	}
 	for _, s := range snap.Servers {
 		r.Servers = append(r.Servers, reportServer(s))

@@ -73,9 +73,11 @@ type Door struct {
 	NoAuthUser, User string
 	Token            bool
 
-	TLS    bool // plaintext is refused
-	Verify bool // a certificate is asked for
-	Map    bool // and it says which user it is
+	Port    int  // 0 where the configuration does not name it
+	Offered bool // TLS is spoken
+	TLS     bool // plaintext is refused
+	Verify  bool // a certificate is asked for
+	Map     bool // and it says which user it is
 }
 
 func (d *Door) overrides() bool { return d.NoAuthUser != "" || d.User != "" || d.Token }

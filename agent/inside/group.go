@@ -29,8 +29,8 @@ type Group struct {
 	Weak     bool             `json:"weak"`     // it came in without proving anything, or with what anybody could have read
 
 	brings    posture.Login // the kind of its credentials
-	encrypted posture.Tri   // whether all have TLS
-	cert      bool          // all have shown a certificate
+	encrypted posture.Tri   // whether they have TLS
+	cert      bool          // they have shown a certificate
 	checked   bool          // the server has checked them
 	taken     bool          // it may have brought nothing, and have been taken for that user
 }
@@ -67,7 +67,8 @@ func groupsOf(s *posture.Server) []Group {
 		door                         posture.DoorKind
 		name, ip, lang, version, usr string
 		login, brings                posture.Login
-		checked, weak                bool
+		encrypted                    posture.Tri
+		cert, checked, weak          bool
 	}
 	index := map[key]int{}
 	var out []Group
@@ -78,7 +79,7 @@ func groupsOf(s *posture.Server) []Group {
 			continue
 		}
 		login, brings, checked := shown(s, c)
-		k := key{c.Door, c.Name, host(c.Address), c.Lang, c.Version, c.User, login, brings, checked, weak(s, c, login)}
+		k := key{c.Door, c.Name, host(c.Address), c.Lang, c.Version, c.User, login, brings, encrypted(s, c), c.PeerCert, checked, weak(s, c, login)}
 		n, ok := index[k]
 		if !ok {
 			n = len(out)
@@ -86,20 +87,20 @@ func groupsOf(s *posture.Server) []Group {
 			out = append(out, Group{
 				Server: s.Name, ServerID: s.ID, Cluster: s.Cluster, Door: k.door, Name: k.name, IP: k.ip, Lang: k.lang, Version: k.version,
 				Login: login, User: c.User, Since: c.Since.UTC(), Accounts: []string{}, Weak: k.weak,
-				brings: brings, encrypted: posture.Yes, cert: true, checked: checked,
+				brings: brings, encrypted: k.encrypted, cert: k.cert, checked: checked,
 				taken: brings == posture.LoginName && (s.AuthRequired != posture.No || c.Door != posture.Client),
 			})
 		}
-		out[n].add(s, c)
+		out[n].add(c)
 	}
-	slices.SortFunc(out, func(a, b Group) int {
+	slices.SortStableFunc(out, func(a, b Group) int {
 		return cmp.Or(cmp.Compare(a.Door, b.Door), cmp.Compare(b.Count, a.Count), strings.Compare(a.Name, b.Name), strings.Compare(a.IP, b.IP),
-			strings.Compare(a.Lang, b.Lang), strings.Compare(a.Version, b.Version), cmp.Compare(a.Login, b.Login), strings.Compare(a.User, b.User))
+			strings.Compare(a.Lang, b.Lang), strings.Compare(a.Version, b.Version), cmp.Compare(a.Login, b.Login), strings.Compare(a.User, b.User), cmp.Compare(a.encrypted, b.encrypted))
 	})
 	return out
 }
 
-func (g *Group) add(s *posture.Server, c *posture.Session) {
+func (g *Group) add(c *posture.Session) {
 	g.Count++
 	if c.Since.Before(g.Since) {
 		g.Since = c.Since.UTC()
@@ -107,10 +108,6 @@ func (g *Group) add(s *posture.Server, c *posture.Session) {
 	if at, found := slices.BinarySearch(g.Accounts, c.Account); !found && len(g.Accounts) < MaxAccounts {
 		g.Accounts = slices.Insert(g.Accounts, at, c.Account)
 	}
-	if e := encrypted(s, c); e != posture.Yes && g.encrypted != posture.No {
-		g.encrypted = e
-	}
-	g.cert = g.cert && c.PeerCert
 }
 
 // everybody is who is known to be inside: the sessions of all accounts where
@@ -121,6 +118,9 @@ func everybody(s *posture.Server) *posture.Sessions {
 	}
 	return &s.Everyone
 }
+
+// redacted stands for a user that is a secret.
+const redacted = "[REDACTED]"
 
 var nkey = regexp.MustCompile(`^U[A-Z2-7]{55}$`)
 
@@ -135,9 +135,9 @@ func shown(s *posture.Server, c *posture.Session) (login, brings posture.Login, 
 		return posture.LoginNone, posture.LoginNone, true // it lets in nobody who sends a name or a token
 	case c.User == "":
 		brings = posture.LoginNone
-	case c.User == posture.Redacted && posture.RedactsTokens.Holds(s.Version):
+	case c.User == redacted && posture.RedactsTokens.Holds(s.Version):
 		brings = posture.LoginToken
-	case c.User == posture.Redacted:
+	case c.User == redacted:
 		brings = posture.LoginUnknown // a name or a token
 	case nkey.MatchString(c.User):
 		brings = posture.LoginNKey

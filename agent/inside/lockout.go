@@ -43,7 +43,7 @@ func rejected(format string, a ...any) answer { return answer{Rejected, fmt.Spri
 func unknown(format string, a ...any) answer  { return answer{Unknown, fmt.Sprintf(format, a...)} }
 
 // Lockout predicts what becomes of everybody who is inside some servers of a
-// fleet: clients, and the servers that are connected to them.
+// fleet: clients, leafnodes, and the routes and gateways that are not kept.
 //
 // A client is taken to bring one kind of credentials, the one that its server
 // shows. What nats-server would do is in its auth.go, processClientOrLeafAuthentication
@@ -58,7 +58,7 @@ func (c *Candidate) Lockout(servers, fleet []*posture.Server) []Prediction {
 			}
 			out = append(out, Prediction{g, a.verdict, a.why, a.verdict == Rejected && c.keepsUsers(s)})
 		}
-		out = append(out, c.peers(s, fleet)...)
+		out = append(out, c.peers(s, servers, fleet)...)
 	}
 	return out
 }
@@ -108,6 +108,7 @@ type login struct {
 	single     string // the one user
 	token      bool
 	mapped     bool // certificates are mapped to users
+	unguarded  bool // it is a leafnode, and lets in those whose credentials it does not look up
 }
 
 func (l *login) judge() answer {
@@ -165,6 +166,8 @@ func (l *login) static() answer {
 		}
 	}
 	switch {
+	case l.unguarded:
+		return kept("before 2.12.0 nats-server lets in every leafnode whose credentials it does not have to look up")
 	case l.token && l.brings == posture.LoginToken:
 		return unknown("it brings a token; kept only if that is the right one, which cannot be seen")
 	case l.token && l.brings == posture.LoginName && l.door == posture.MQTT:
@@ -200,7 +203,7 @@ func (l *login) named(users map[string]User) answer {
 	u, ok := users[l.user]
 	switch {
 	case !ok && l.noAuthUser != "" && l.taken:
-		return unknown("it is %s today, and there will be no such user; kept if it brings nothing and is taken for a no_auth_user already", l.user)
+		return l.perhapsNothing()
 	case !ok && l.noAuthUser != "":
 		return rejected("it brings the user name %s, which does not exist; no_auth_user is only for those who bring nothing", l.user)
 	case !ok:
@@ -214,6 +217,12 @@ func (l *login) named(users map[string]User) answer {
 	}
 }
 
+// perhapsNothing is somebody who has a name today, and no place for it; but may
+// have it from a no_auth_user.
+func (l *login) perhapsNothing() answer {
+	return unknown("it is %s today, and there will be no such user; kept if it brings nothing and is taken for a no_auth_user already", l.user)
+}
+
 // operator: users need a JWT.
 func (l *login) operator() answer {
 	switch {
@@ -225,7 +234,7 @@ func (l *login) operator() answer {
 		return unknown("MQTT clients bring a JWT as their password, which cannot be seen")
 	case l.door == posture.MQTT && l.brings == posture.LoginNone:
 		return rejected("it brings nothing that could be a JWT")
-	case l.brings == posture.LoginNone || l.brings == posture.LoginNKey:
+	case l.brings == posture.LoginNone || l.brings == posture.LoginNKey || l.taken:
 		return unknown("rejected unless it brings a JWT: a server without an operator throws that away, and nobody can see it")
 	default:
 		return l.refuse()
@@ -235,7 +244,7 @@ func (l *login) operator() answer {
 // jwt is somebody who logs in with a JWT today, which a server without an
 // operator throws away. What else he brings is hidden behind it.
 func (l *login) jwt() answer {
-	if l.noAuthUser == "" && len(l.c.NKeys) == 0 && l.c.Kind != PlanNKey {
+	if l.noAuthUser == "" && !l.unguarded && len(l.c.NKeys) == 0 && l.c.Kind != PlanNKey {
 		return rejected("it brings a JWT, which counts for nothing without an operator")
 	}
 	return unknown("it brings a JWT, which counts for nothing without an operator; what else it brings cannot be seen")
@@ -243,6 +252,9 @@ func (l *login) jwt() answer {
 
 // refuse says why somebody fits nowhere.
 func (l *login) refuse() answer {
+	if l.taken && l.noAuthUser != "" {
+		return l.perhapsNothing()
+	}
 	demands := l.demands()
 	switch l.brings {
 	case posture.LoginNone:
@@ -271,12 +283,16 @@ func (l *login) demands() string {
 	}
 }
 
-// transport: who is let in with these credentials must also speak TLS where
-// the candidate demands it.
+// transport: who is let in with these credentials must also find the listener,
+// and speak TLS where the candidate demands it.
 func (c *Candidate) transport(s *posture.Server, g *Group, a answer) answer {
 	d, _ := c.door(g.Door)
 	today := s.Door(g.Door)
 	switch {
+	case d.Port != 0 && today != nil && today.On == posture.Yes && d.Port != today.Port:
+		return unknown("the %s listener moves from port %d to %d, and whether it looks there cannot be seen; otherwise kept: %s", g.Door, today.Port, d.Port, a.why)
+	case c.Kind == FromFile && !d.Offered && g.encrypted == posture.Yes:
+		return unknown("the %s listener speaks no TLS any more, and whether it insists on that cannot be seen; otherwise kept: %s", g.Door, a.why)
 	case d.TLS && g.encrypted != posture.Yes:
 		return unknown("the %s listener demands TLS, and whether it can and trusts the certificate cannot be seen; otherwise kept: %s", g.Door, a.why)
 	case d.Verify && !g.cert && (today == nil || today.TLS.Verify != posture.Yes):

@@ -15,7 +15,7 @@ type Step struct {
 	Server   string   `json:"server"`
 	ServerID string   `json:"server_id"`
 	Cluster  string   `json:"cluster"`
-	Kept     int      `json:"kept"` // sessions and servers that are connected to it now
+	Kept     int      `json:"kept"` // of those that are connected to it now
 	Rejected int      `json:"rejected"`
 	Unknown  int      `json:"unknown"`
 	Leafs    int      `json:"leafs"`   // leafnodes that have dialled it
@@ -23,10 +23,12 @@ type Step struct {
 }
 
 // Order says which server to bring to the candidate first: the one at which
-// the fewest are rejected, then the one at which the fewest cannot be told,
-// and servers that others dial as leafnodes after those.
+// the fewest are rejected, then the one at which it is unknown of the fewest; but
+// none before the servers that dial it as leafnodes and are not kept there, so
+// that they have their credentials by then.
 func (c *Candidate) Order(servers []*posture.Server, predictions []Prediction) []Step {
 	var out []Step
+	dial := map[string]map[string]bool{} // by the id of a server: the names of those
 	for _, s := range servers {
 		if s.State != posture.Answering {
 			continue
@@ -47,14 +49,35 @@ func (c *Candidate) Order(servers []*posture.Server, predictions []Prediction) [
 			}
 			if p.Door == posture.Leafnode {
 				step.Leafs++
+				if p.Verdict != Kept {
+					if dial[s.ID] == nil {
+						dial[s.ID] = map[string]bool{}
+					}
+					dial[s.ID][p.Name] = true
+				}
 			}
 		}
 		out = append(out, step)
 	}
 	slices.SortStableFunc(out, func(a, b Step) int {
-		return cmp.Or(cmp.Compare(a.Rejected, b.Rejected), cmp.Compare(a.Leafs, b.Leafs), cmp.Compare(a.Unknown, b.Unknown),
+		return cmp.Or(cmp.Compare(a.Rejected, b.Rejected), cmp.Compare(a.Unknown, b.Unknown),
 			strings.Compare(a.Cluster, b.Cluster), strings.Compare(a.Server, b.Server), strings.Compare(a.ServerID, b.ServerID))
 	})
+	return afterDiallers(out, dial)
+}
+
+// afterDiallers puts no server before those that dial it, and leaves the order
+// as it is otherwise. Where they dial each other, the first goes first.
+func afterDiallers(steps []Step, dial map[string]map[string]bool) []Step {
+	out := make([]Step, 0, len(steps))
+	for len(steps) > 0 {
+		waits := func(s Step) bool {
+			return slices.ContainsFunc(steps, func(o Step) bool { return o.ServerID != s.ServerID && dial[s.ServerID][o.Server] })
+		}
+		next := max(0, slices.IndexFunc(steps, func(s Step) bool { return !waits(s) }))
+		out = append(out, steps[next])
+		steps = slices.Delete(steps, next, next+1)
+	}
 	return out
 }
 
@@ -95,7 +118,7 @@ func (c *Candidate) restart(s *posture.Server) []string {
 // Outlook is what a candidate does to everybody who is inside, and how to go
 // about it.
 type Outlook struct {
-	Kept        int          `json:"kept"` // sessions, and servers that have dialled others
+	Kept        int          `json:"kept"` // clients and leafnodes
 	Rejected    int          `json:"rejected"`
 	Unknown     int          `json:"unknown"`
 	Predictions []Prediction `json:"predictions"`
@@ -130,7 +153,7 @@ func (c *Candidate) Outlook(servers, fleet []*posture.Server) *Outlook {
 		}
 	}
 	o.Order = c.Order(servers, o.Predictions)
-	o.Advice = c.advice(o)
+	o.Advice = c.advice(o, servers)
 	if nothing > 0 && !c.Operator && c.NoAuthUser == "" {
 		o.Bridge = &Bridge{bridgeConfig, bridgeTrap}
 	}
@@ -138,7 +161,7 @@ func (c *Candidate) Outlook(servers, fleet []*posture.Server) *Outlook {
 }
 
 // advice is what to know before the first server is touched.
-func (c *Candidate) advice(o *Outlook) []string {
+func (c *Candidate) advice(o *Outlook, servers []*posture.Server) []string {
 	out := []string{}
 	add := func(n int, format string, a ...any) {
 		if n > 0 {
@@ -152,23 +175,25 @@ func (c *Candidate) advice(o *Outlook) []string {
 		if p.Lingers {
 			lingering += p.Count
 		}
-		switch {
-		case p.Door == posture.Leafnode && p.Verdict != Kept:
+		if p.Door == posture.Leafnode && p.Verdict != Kept {
 			leafs++
-		case p.Door == posture.Route || p.Door == posture.Gateway:
-			if d, _ := c.door(p.Door); d.User != "" {
-				members++
-			}
 		}
 		if p.checked && p.Login == posture.LoginNone && !slices.Contains(hidden, p.Server) {
 			hidden = append(hidden, p.Server)
+		}
+	}
+	for _, s := range servers {
+		for _, p := range s.Peers {
+			if d, _ := c.door(p.Door); p.Door != posture.Leafnode && d.User != "" {
+				members++
+			}
 		}
 	}
 	add(o.Rejected+o.Unknown, "Give clients and leafnodes their credentials first, and ask again: a server that asks nobody lets them in with any, and shows which they bring.")
 	add(len(hidden), "Not so %s, open because only the system account has users: such a server rejects whoever brings a user name or a token. It needs its users first, and a no_auth_user for the others.", strings.Join(hidden, ", "))
 	add(o.Rejected, "Whoever is rejected by one server tries the others that it knows of its cluster, and gets in where the candidate is not in force yet: it is the last one that drops it.")
 	add(lingering, "A reload may leave %d of the rejected connected until they come back by themselves; a restart shows at once who gets in.", lingering)
-	add(leafs, "Servers that others dial as leafnodes come after those.")
+	add(leafs, "Servers that others dial as leafnodes come after those, as far as these are known here: one that shares no system account is not.")
 	add(members, "Between servers a user will be demanded: until all have it, one that has it can dial one that has not, and not the other way round. Name the others in the routes of each, and mind gateways, which have one list for each cluster.")
 	return out
 }

@@ -10,13 +10,14 @@ import (
 
 // peers judges the servers that have dialled one. Those that it has dialled
 // itself are judged where they have let it in, and routes at one end: nobody tells
-// who has dialled.
-func (c *Candidate) peers(s *posture.Server, fleet []*posture.Server) []Prediction {
+// who has dialled. Routes and gateways that are kept are left out.
+func (c *Candidate) peers(s *posture.Server, servers, fleet []*posture.Server) []Prediction {
 	var out []Prediction
+	sessions := leafSessions(s)
 	for _, p := range s.Peers {
 		other := byID(fleet, p.ID)
 		switch {
-		case p.Door == posture.Route && other != nil && other.ID < s.ID: // judged there
+		case p.Door == posture.Route && other != nil && other.ID < s.ID && slices.Contains(servers, other): // judged there
 			continue
 		case p.Door != posture.Route && p.Accepted != posture.Yes, p.Door == posture.Leafnode && !takesLeafs(s):
 			continue
@@ -33,18 +34,21 @@ func (c *Candidate) peers(s *posture.Server, fleet []*posture.Server) []Predicti
 		}
 		var a answer
 		if p.Door == posture.Leafnode {
-			if l := leafSession(s, p.CID); l != nil {
+			if l := sessions[p.CID]; l != nil {
 				g.Login, g.brings, g.checked = shown(s, l)
 				g.User, g.Since, g.cert = l.User, l.Since.UTC(), l.PeerCert
 				g.encrypted = encrypted(s, l)
 				g.taken = g.brings == posture.LoginName && s.AuthRequired != posture.No
 			}
-			a = c.leaf(&g)
+			a = c.leaf(s, &g)
 		} else {
 			a = c.member(&p, other)
 		}
-		if a.verdict == Kept {
+		if a.verdict == Kept && p.Door == posture.Leafnode {
 			a = c.transport(s, &g, a)
+		}
+		if a.verdict == Kept && p.Door != posture.Leafnode {
+			continue // how many there are is chance
 		}
 		// A reload looks at clients and routes only (reload.go,
 		// reloadAuthorization).
@@ -76,25 +80,35 @@ func takesLeafs(s *posture.Server) bool {
 	return false
 }
 
-// leafSession is a leafnode as it stands among the sessions, nil when it does
-// not.
-func leafSession(s *posture.Server, cid uint64) *posture.Session {
-	all := everybody(s)
-	for i := range all.List {
-		if c := &all.List[i]; c.CID == cid {
-			l := *c
-			l.Door = posture.Leafnode
-			return &l
+// leafSessions are the leafnodes of a server as they stand among its sessions, by
+// their connection.
+func leafSessions(s *posture.Server) map[uint64]*posture.Session {
+	out := map[uint64]*posture.Session{}
+	for _, p := range s.Peers {
+		if p.Door == posture.Leafnode {
+			out[p.CID] = nil
 		}
 	}
-	return nil
+	if len(out) == 0 {
+		return nil
+	}
+	all := everybody(s)
+	for i := range all.List {
+		c := &all.List[i]
+		if _, ok := out[c.CID]; ok {
+			l := *c // the snapshot is not ours to change
+			l.Door = posture.Leafnode
+			out[c.CID] = &l
+		}
+	}
+	return out
 }
 
 // leaf judges a leafnode.
-func (c *Candidate) leaf(g *Group) answer {
+func (c *Candidate) leaf(s *posture.Server, g *Group) answer {
 	d, on := c.door(posture.Leafnode)
 	_, over := c.door(posture.Websocket)
-	l := login{c: c, door: posture.Leafnode, brings: g.brings, user: g.User, checked: g.checked, taken: g.taken, noAuthUser: c.NoAuthUser, single: c.User, token: c.Token, mapped: d.Map}
+	l := login{c: c, door: posture.Leafnode, brings: g.brings, user: g.User, checked: g.checked, taken: g.taken, noAuthUser: c.NoAuthUser, single: c.User, token: c.Token, mapped: d.Map, unguarded: !posture.GuardsLeafnodes.Holds(s.Version)}
 	switch {
 	case !on && !over:
 		return rejected("there is no leafnode listener any more")

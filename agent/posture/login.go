@@ -1,10 +1,8 @@
 package posture
 
-// Redacted stands for a user that was a secret.
-const Redacted = "[REDACTED]"
-
 // Signs is what CONNZ tells of a session's login beside its user.
 type Signs struct {
+	Waits   bool   // it came just now, and may not have been let in yet
 	Token   bool   // its user was a token
 	Hidden  bool   // its user was left out: it may have been a token
 	UserKey bool   // its user is the public key of a user
@@ -17,7 +15,7 @@ type Signs struct {
 // did not look at it. A JWT counts in operator mode only, an nkey only with its
 // issuer, and no name on a server that asks nobody.
 //
-// What stays unknown: users that a callout let in, who have the name that it, or
+// What stays unknown: clients that are not let in yet; users that a callout let in, who have the name that it, or
 // they themselves, chose; a bearer who sends a user's name as well; names beside
 // a certificate that may be mapped, or not; leafnodes, which the server itself
 // may have asked for. What looks like a password: the no_auth_user, a user whose
@@ -49,6 +47,8 @@ func (s *Server) loginOf(c *Session, w Signs) Login {
 		return LoginNKey
 	case w.Issuer || w.UserKey && !open:
 		return LoginUnknown
+	case w.Waits && !open && (c.Account == GlobalAccount || c.Account == ""):
+		return LoginUnknown // everybody is there until he is let in
 	case open && c.User == "":
 		return LoginNone
 	case open && c.Door == Client:

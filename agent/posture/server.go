@@ -54,7 +54,8 @@ type Server struct {
 
 	AuthRequired  Tri
 	AuthMode      AuthMode
-	NoConfigFile  Tri // it was started without a configuration file
+	AuthTimeout   time.Duration // a client has so long to prove himself
+	NoConfigFile  Tri           // it was started without a configuration file
 	Start         time.Time
 	ConfigLoaded  time.Time
 	ConfigMark    uint64 // changes when the configuration's digest does; it is not the digest
@@ -208,6 +209,9 @@ var (
 	ShowsCertExpiry = Since{"2.11.12", "2.12.4", "2.14.0"}
 	// RedactsTokens: CONNZ authorized_user is [REDACTED] for token clients.
 	RedactsTokens = Since{"2.10.28"}
+	// GuardsLeafnodes is no sight but a deed: a leafnode port without an
+	// authorization of its own demands what the client port does.
+	GuardsLeafnodes = Since{"2.12.0"}
 )
 
 // Snapshot is the immutable result of one sweep.

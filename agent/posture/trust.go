@@ -1,6 +1,10 @@
 package posture
 
-import "time"
+import (
+	"slices"
+	"strings"
+	"time"
+)
 
 // Trust is what is known of the accounts of servers in operator mode: which
 // claims are in force where, and which are stored. It has a slower pace than the
@@ -8,7 +12,20 @@ import "time"
 type Trust struct {
 	At       time.Time
 	Accounts []*Account // by id
+	Left     int        // accounts that were not looked at this time: there are more than one look takes
 	Gaps     []Gap      // what was not asked, or not answered
+}
+
+// Account finds an account by its id, or returns nil.
+func (t *Trust) Account(id string) *Account {
+	if t == nil {
+		return nil
+	}
+	i, ok := slices.BinarySearchFunc(t.Accounts, id, func(a *Account, id string) int { return strings.Compare(a.ID, id) })
+	if !ok {
+		return nil
+	}
+	return t.Accounts[i]
 }
 
 // Account is an account of servers in operator mode.
@@ -17,9 +34,12 @@ type Account struct {
 	Name   string // as its claims give it; "" when none was seen
 	System bool
 
-	InForce []InForce // one for each server that has loaded it
-	Stored  []*Claim  // distinct ones, by the servers' stores; nil when they were not asked
-	Asked   bool      // the stores were asked
+	At      time.Time // when it was last looked at; zero: not yet
+	Seen    time.Time // when a claim of it was last seen, in force or stored
+	InForce []InForce // one for each server that has loaded it, and said what it goes by
+	Missing []string  // names of the servers that should have said so, and did not
+	Stored  []*Claim  // distinct ones, by the servers' stores
+	Asked   bool      // the stores answered; otherwise what is stored is not known
 	// Differs counts the looks in a row at which the claims in force, and those
 	// stored, were not all the same.
 	Differs int

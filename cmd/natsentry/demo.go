@@ -22,7 +22,7 @@ import (
 const demoInterval = 2 * time.Second
 
 func (p *program) demoCommand() *cobra.Command {
-	var once, verbose bool
+	var once, verbose, operator bool
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Start a fleet with every kind of open door, and audit it",
@@ -30,23 +30,35 @@ func (p *program) demoCommand() *cobra.Command {
 door that it leaves open, and an agent that audits it. Prints the report and
 the nats commands to try, then what changes, until it is interrupted.
 
+With --operator it is a cluster in operator mode: an operator, accounts and
+their JWTs, each account named for what is wrong with it.
+
 Everything listens on loopback only. So that it counts, the demonstration
 takes loopback listeners for reachable, as natsentry audit does with
 --loopback-exposed.`,
 		Example: `  natsentry demo
+  natsentry demo --operator
   natsentry demo --once
   natsentry demo --once --format json > report.json`,
 		Args:        cobra.NoArgs,
 		Annotations: offlineCommand,
 	}
 	cmd.Flags().BoolVar(&once, "once", false, "print one report and end, with exit code 0")
+	cmd.Flags().BoolVar(&operator, "operator", false, "a fleet in operator mode")
 	format := chooseFlag(cmd, "format", "how to print the report", "text", "json", "markdown")
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "show info findings and all evidence in full")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if !once && format.value != "text" {
 			return &usageError{cmd.CommandPath(), errors.New("--format is for --once")}
 		}
-		err := p.demo(cmd.Context(), once, format.value, verbose)
+		d, err := doorDemo(), error(nil)
+		if operator {
+			d, err = operatorDemo()
+		}
+		if err != nil {
+			return err
+		}
+		err = p.demo(cmd.Context(), d, once, format.value, verbose)
 		if cmd.Context().Err() != nil && errors.Is(err, context.Canceled) {
 			return nil // interrupted while starting
 		}
@@ -55,10 +67,51 @@ takes loopback listeners for reachable, as natsentry audit does with
 	return cmd
 }
 
-func (p *program) demo(ctx context.Context, once bool, format string, verbose bool) (err error) {
+// demonstration is a fleet to show, and how to log in to it.
+type demonstration struct {
+	specs []fleet.Spec
+	login nats.Option
+	flags func(*fleet.Fleet) string // that log the nats command in
+	plant func(context.Context, *fleet.Fleet) (leave func(), err error)
+	try   func(f *fleet.Fleet, login string) []hint
+}
+
+// hint is a command to try.
+type hint struct{ what, command string }
+
+func doorDemo() *demonstration {
+	return &demonstration{
+		specs: fleet.Demo(), login: nats.UserInfo(fleet.DemoSystemUser, fleet.DemoSystemPassword), plant: fleet.DemoSessions,
+		flags: func(*fleet.Fleet) string {
+			return fmt.Sprintf("--user %s --password %s", fleet.DemoSystemUser, fleet.DemoSystemPassword)
+		},
+		try: func(f *fleet.Fleet, _ string) []hint {
+			return []hint{{"be a stranger, and be seen", fmt.Sprintf("nats --no-context --server %s sub '>'", f.Server("no-auth").URL())}}
+		},
+	}
+}
+
+func operatorDemo() (*demonstration, error) {
+	d, err := fleet.NewOperatorDemo()
+	if err != nil {
+		return nil, fmt.Errorf("the demonstration: %w", err)
+	}
+	return &demonstration{
+		specs: d.Specs(), login: d.Login(), plant: d.Plant,
+		flags: func(f *fleet.Fleet) string { return "--creds " + d.CredsFile(f) },
+		try: func(f *fleet.Fleet, login string) []hint {
+			return []hint{
+				{"be a stranger in operator mode, and be let in", fmt.Sprintf("nats --no-context --server %s rtt", f.Server("sentinel").URL())},
+				{"which accounts the stores hold", login + " req '$SYS.REQ.CLAIMS.LIST' '' --replies 0 --timeout 1s"},
+			}
+		},
+	}, nil
+}
+
+func (p *program) demo(ctx context.Context, demo *demonstration, once bool, format string, verbose bool) (err error) {
 	done := p.progress("starting the fleet")
 	defer done()
-	f, err := fleet.Start(ctx, fleet.Demo()...)
+	f, err := fleet.Start(ctx, demo.specs...)
 	if err != nil {
 		return fmt.Errorf("the demonstration fleet did not start: %w", err)
 	}
@@ -66,18 +119,18 @@ func (p *program) demo(ctx context.Context, once bool, format string, verbose bo
 		defer p.progress("stopping the fleet")()
 		err = errors.Join(err, f.Close())
 	}()
-	url, system := f.Server("safe").URL(), nats.UserInfo(fleet.DemoSystemUser, fleet.DemoSystemPassword)
-	if err := f.WaitActive(ctx, url, len(f.Servers()), system); err != nil {
+	url := f.Server("safe").URL()
+	if err := f.WaitActive(ctx, url, len(f.Servers()), demo.login); err != nil {
 		return fmt.Errorf("the demonstration fleet did not form: %w", err)
 	}
-	leave, err := fleet.DemoSessions(ctx, f)
+	leave, err := demo.plant(ctx, f)
 	if err != nil {
-		return fmt.Errorf("the demonstration's strangers did not get in: %w", err)
+		return fmt.Errorf("the demonstration could not be set up: %w", err)
 	}
 	defer leave()
 	done()
 
-	t := &target{name: "demo", servers: url, redacted: url, explicit: true, opts: []nats.Option{system, nats.CustomInboxPrefix(inboxPrefix)}}
+	t := &target{name: "demo", servers: url, redacted: url, explicit: true, opts: []nats.Option{demo.login, nats.CustomInboxPrefix(inboxPrefix)}}
 	nc, err := p.connect(ctx, t, nil)
 	if err != nil {
 		return err
@@ -88,7 +141,10 @@ func (p *program) demo(ctx context.Context, once bool, format string, verbose bo
 	changes := &changeLines{write: p.lineWriter("text")}
 	d := &daemon{
 		nc: nc, prefix: service.DefaultPrefix, log: slog.New(slog.DiscardHandler), sinks: []agent.Sink{changes},
-		cfg: agent.Config{System: "demo", Interval: demoInterval, SessionInterval: demoInterval, EveryoneInterval: demoInterval, Policy: policy},
+		cfg: agent.Config{
+			System: "demo", Interval: demoInterval, SessionInterval: demoInterval,
+			EveryoneInterval: demoInterval, AccountInterval: demoInterval, Policy: policy,
+		},
 	}
 	if err := d.start(); err != nil {
 		return err
@@ -110,7 +166,7 @@ func (p *program) demo(ctx context.Context, once bool, format string, verbose bo
 	}); err != nil || once {
 		return err
 	}
-	if err := p.print(func(w *bufio.Writer) error { return demoHints(w, f, p.colourful(p.stdout)) }); err != nil {
+	if err := p.print(func(w *bufio.Writer) error { return demo.hints(w, f, p.colourful(p.stdout)) }); err != nil {
 		return err
 	}
 	changes.live = true
@@ -120,20 +176,20 @@ func (p *program) demo(ctx context.Context, once bool, format string, verbose bo
 	return changes.err
 }
 
-// demoHints prints what to try.
-func demoHints(w *bufio.Writer, f *fleet.Fleet, colour bool) error {
+// hints prints what to try.
+func (d *demonstration) hints(w *bufio.Writer, f *fleet.Fleet, colour bool) error {
 	s := style{colour}
-	flags := fmt.Sprintf("--server %s --user %s --password %s", f.Server("safe").URL(), fleet.DemoSystemUser, fleet.DemoSystemPassword)
+	flags := "--server " + f.Server("safe").URL() + " " + d.flags(f)
 	login := "nats " + flags
 	fmt.Fprintf(w, "\n%s\n", s.in(bold, "Try, in another terminal"))
-	for _, line := range []struct{ what, command string }{
+	all := []hint{
 		{"the report", login + " req audit.auth ''"},
 		{"findings as they come", login + " sub 'audit.auth.finding.>'"},
 		{"the service", login + " micro info natsentry"},
-		{"be a stranger, and be seen", fmt.Sprintf("nats --no-context --server %s sub '>'", f.Server("no-auth").URL())},
-		{"what became of it all", "natsentry history " + flags},
-	} {
-		fmt.Fprintf(w, "  # %s\n  %s\n", line.what, s.in(blue, line.command))
+	}
+	all = append(all, d.try(f, login)...)
+	for _, h := range append(all, hint{"what became of it all", "natsentry history " + flags}) {
+		fmt.Fprintf(w, "  # %s\n  %s\n", h.what, s.in(blue, h.command))
 	}
 	fmt.Fprintf(w, "\n%s\n", s.in(bold, "What changes from now on (Ctrl-C ends it)"))
 	return nil

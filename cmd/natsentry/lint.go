@@ -93,7 +93,7 @@ otherwise from the environment. Exit codes:
 // linted is what came of linting.
 type linted struct {
 	report *finding.Report
-	files  map[string]*conffile.File // by the names of the configurations
+	files  map[string]*conffile.File // by the names of their files
 	notes  []string
 }
 
@@ -149,6 +149,11 @@ func judgeFiles(system string, files []*conffile.File, policy check.Policy, bega
 		f.Server.Looked = snap.Taken
 		snap.Servers = append(snap.Servers, f.Server)
 		l.files[f.Server.ID] = f
+		for _, name := range f.Includes() {
+			if l.files[name] == nil {
+				l.files[name] = f
+			}
+		}
 		ignores = append(ignores, f.Ignores()...)
 	}
 	posture.SortServers(snap.Servers)

@@ -2,11 +2,13 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/xml"
 	"fmt"
 	"io"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/owenrumney/go-sarif/v3/pkg/report/v210/sarif"
@@ -103,9 +105,15 @@ type (
 // finding. Findings below the threshold, or accepted, do not fail.
 func writeJUnit(w *bufio.Writer, r *finding.Report, threshold check.Severity) error {
 	var all junitSuites
+	ids := make([]string, 0, len(r.Servers)+1)
 	for i := range r.Servers {
-		id := r.Servers[i].ID
-		s := junitSuite{Name: clean(id)}
+		ids = append(ids, r.Servers[i].ID)
+	}
+	if slices.ContainsFunc(r.Findings, func(f finding.Finding) bool { return f.Scope.ServerID == "" }) {
+		ids = append(ids, "") // operators, and the policy
+	}
+	for _, id := range ids {
+		s := junitSuite{Name: clean(cmp.Or(id, "all configurations"))}
 		for j := range r.Findings {
 			f := &r.Findings[j]
 			if f.Scope.ServerID != id {

@@ -136,21 +136,28 @@ func (t lintRenderer) waived(w *bufio.Writer, g group) {
 	fmt.Fprintf(w, "\n%s  %s  %s (waived)\n", t.in(faint, severityWord(f.Severity)), t.in(bold, clean(f.Check)), g.title)
 	t.item(w, "  ", upper(waivedBy(f.Waived)))
 	for _, f := range g.findings {
-		t.item(w, "  ", t.in(bold, clean(f.Scope.ServerID))+": "+clean(f.Summary))
+		t.item(w, "  ", t.in(bold, lintSubject(f))+": "+clean(f.Summary))
 	}
 }
 
+// lintSubject is the configuration that a finding is about, or what else.
+func lintSubject(f *finding.Finding) string {
+	if f.Scope.ServerID == "" {
+		return subject(f)
+	}
+	return clean(f.Scope.ServerID)
+}
+
 func (t lintRenderer) finding(w *bufio.Writer, f *finding.Finding) {
-	t.item(w, "  ", t.in(bold, orDash(f.Scope.ServerID))+": "+clean(f.Summary))
+	t.item(w, "  ", t.in(bold, lintSubject(f))+": "+clean(f.Summary))
 	evidence := f.Evidence
 	if !t.verbose && len(evidence) > shownSubjects {
 		evidence = evidence[:shownSubjects]
 	}
-	file := t.files[f.Scope.ServerID]
 	for _, e := range evidence {
 		t.item(w, "    ", clean(e.Source)+": "+clean(e.Value))
-		if e.Place != nil && file != nil {
-			t.line(w, *e.Place, file)
+		if e.Place != nil && t.files[e.Place.File] != nil {
+			t.line(w, *e.Place, t.files[e.Place.File])
 		}
 	}
 	if n := len(f.Evidence) - len(evidence); n > 0 {

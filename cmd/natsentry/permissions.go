@@ -31,7 +31,7 @@ func newGrants(user, account, prefix string, store bool) grants {
 	g := grants{
 		user: user, account: account,
 		publish: []grant{
-			{"what the servers are asked; * is PING and every server id", collect.Requests()},
+			{"what the servers are asked; * is PING and every server id, or an account", collect.Requests()},
 			{"what `natsentry run` publishes", publishes},
 			{"`natsentry history`", service.HistoryPermissions(prefix)},
 		},
@@ -87,8 +87,7 @@ func (p *program) permissionsCommand() *cobra.Command {
 		Use:   "permissions",
 		Short: "Print the least-privilege user that natsentry needs",
 		Long: `Prints a user of the system account that may do what natsentry does and
-nothing else: not reload, not kick, not drain a server, not ask for an account's
-JWT nor push one. As a part of a server's configuration file, or as nsc commands.
+nothing else: not reload, not kick, not drain a server, not push an account's JWT. As a part of a server's configuration file, or as nsc commands.
 
 With --store it may also keep what it tells in JetStream, as natsentry setup sets
 it up.`,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -30,8 +31,9 @@ const (
 
 // What a policy file may hold, for errors.
 const (
-	acceptedPolicy = "accepted is one key, waivers, with a list of waivers"
+	acceptedPolicy = "accepted are the keys waivers and expected, each with a list"
 	acceptedWaiver = "a waiver has check, reason, owner and expires, and may have cluster, server and door"
+	acceptedUser   = "somebody expected has user, and may have address"
 	acceptedDay    = "accepted is its last day, like 2027-01-31, or a moment, like 2027-01-31T12:00:00Z"
 )
 
@@ -44,11 +46,11 @@ func loadPolicy(path string, into *check.Policy) error {
 	if err != nil {
 		return fmt.Errorf("policy: %w", err)
 	}
-	waivers, err := parsePolicy(text)
+	read, err := parsePolicy(text)
 	if err != nil {
 		return fmt.Errorf("policy %s: %w", path, err)
 	}
-	into.Waivers = waivers
+	into.Waivers, into.Expected = read.Waivers, read.Expected
 	return nil
 }
 
@@ -61,65 +63,60 @@ func readPolicy(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, largestPolicy+1)) // one more tells that there is more
 }
 
-func parsePolicy(text []byte) ([]check.Waiver, error) {
+// parsePolicy reads the lists of a policy, and nothing else of it.
+func parsePolicy(text []byte) (lists check.Policy, err error) {
 	body, err := plainYAML(text)
 	if err != nil {
-		return nil, err
+		return lists, err
 	}
 	pairs, ok := pairsOf(body)
 	if !ok {
-		return nil, fmt.Errorf("line %d: %s", line(body), acceptedPolicy)
+		return lists, fmt.Errorf("line %d: %s", line(body), acceptedPolicy)
 	}
-	out := []check.Waiver{}
 	for _, p := range pairs {
-		if p.key != "waivers" {
-			return nil, fmt.Errorf("line %d: unknown key %.40q: %s", p.line, p.key, acceptedPolicy)
+		switch p.key {
+		case "waivers":
+			lists.Waivers, err = listOf(p, "waiver", waiverOf)
+		case "expected":
+			lists.Expected, err = listOf(p, "expected", expectedOf)
+		default:
+			err = fmt.Errorf("line %d: unknown key %.40q: %s", p.line, p.key, acceptedPolicy)
 		}
-		list, ok := p.value.(*ast.SequenceNode)
-		switch {
-		case p.value.Type() == ast.NullType:
-			return nil, errEmptyPolicy
-		case !ok:
-			return nil, fmt.Errorf("line %d: waivers is no list: %s", p.line, acceptedPolicy)
+		if err != nil {
+			return lists, err
 		}
-		for i, item := range list.Values {
-			w, err := waiverOf(item)
-			if err != nil {
-				return nil, fmt.Errorf("line %d, waiver %d: %w", line(item), i+1, err)
-			}
-			out = append(out, w)
+	}
+	return lists, nil
+}
+
+func listOf[T any](p pair, what string, read func(ast.Node) (T, error)) ([]T, error) {
+	list, ok := p.value.(*ast.SequenceNode)
+	switch {
+	case p.value.Type() == ast.NullType:
+		return nil, errEmptyPolicy
+	case !ok:
+		return nil, fmt.Errorf("line %d: %s is no list: %s", p.line, p.key, acceptedPolicy)
+	}
+	out := []T{}
+	for i, item := range list.Values {
+		v, err := read(item)
+		if err != nil {
+			return nil, fmt.Errorf("line %d, %s %d: %w", line(item), what, i+1, err)
 		}
+		out = append(out, v)
 	}
 	return out, nil
 }
 
 // waiverOf reads one waiver.
 func waiverOf(item ast.Node) (w check.Waiver, err error) {
-	pairs, ok := pairsOf(item)
-	if !ok {
-		return w, errors.New("it is no mapping: " + acceptedWaiver)
-	}
 	expires := ""
-	fields := map[string]*string{
+	err = readTexts(item, acceptedWaiver, map[string]*string{
 		"check": &w.Check, "cluster": &w.Cluster, "server": &w.Server, "door": &w.Door,
 		"reason": &w.Reason, "owner": &w.Owner, "expires": &expires,
-	}
-	for _, p := range pairs {
-		field := fields[p.key]
-		if field == nil {
-			return w, fmt.Errorf("unknown key %.40q: %s", p.key, acceptedWaiver)
-		}
-		text, ok := scalar(p.value)
-		switch {
-		case !ok:
-			return w, fmt.Errorf("%s is no text", p.key)
-		case strings.TrimSpace(text) == "":
-			// Left out it may mean all of them. Empty it is a mistake.
-			return w, fmt.Errorf("%s is empty: give it a value, or leave it out: %s", p.key, acceptedWaiver)
-		case len(text) > longestText:
-			return w, fmt.Errorf("%s is too long: up to %d bytes are accepted", p.key, longestText)
-		}
-		*field = text
+	})
+	if err != nil {
+		return w, err
 	}
 	if w.Expires, err = lastDay(expires); err != nil {
 		return w, err
@@ -128,6 +125,61 @@ func waiverOf(item ast.Node) (w check.Waiver, err error) {
 		return w, fmt.Errorf("%w: %s", err, acceptedWaiver)
 	}
 	return w, nil
+}
+
+// expectedOf reads one who is expected in the system account.
+func expectedOf(item ast.Node) (e check.Expected, err error) {
+	address := ""
+	if err := readTexts(item, acceptedUser, map[string]*string{"user": &e.User, "address": &address}); err != nil {
+		return e, err
+	}
+	if address != "" {
+		if e.Address, err = network(address); err != nil {
+			return e, err
+		}
+	}
+	if err := e.Validate(); err != nil {
+		return e, fmt.Errorf("%w: %s", err, acceptedUser)
+	}
+	return e, nil
+}
+
+// network is an address, or many of them.
+func network(text string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(text); err == nil && addr.Zone() == "" {
+		return netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil || p != p.Masked() {
+		return netip.Prefix{}, fmt.Errorf("address %.60q is none: accepted is an IP address, like 10.1.2.3, or a network, like 10.1.0.0/16", text)
+	}
+	return p, nil
+}
+
+// readTexts reads a mapping with the given keys.
+func readTexts(item ast.Node, accepted string, fields map[string]*string) error {
+	pairs, ok := pairsOf(item)
+	if !ok {
+		return errors.New("it is no mapping: " + accepted)
+	}
+	for _, p := range pairs {
+		field := fields[p.key]
+		if field == nil {
+			return fmt.Errorf("unknown key %.40q: %s", p.key, accepted)
+		}
+		text, ok := scalar(p.value)
+		switch {
+		case !ok:
+			return fmt.Errorf("%s is no text", p.key)
+		case strings.TrimSpace(text) == "":
+			// Left out it may mean all of them. Empty it is a mistake.
+			return fmt.Errorf("%s is empty: give it a value, or leave it out: %s", p.key, accepted)
+		case len(text) > longestText:
+			return fmt.Errorf("%s is too long: up to %d bytes are accepted", p.key, longestText)
+		}
+		*field = text
+	}
+	return nil
 }
 
 // lastDay is the end of a day, in UTC, or the moment that is given.

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -63,10 +64,11 @@ waivers:
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := parsePolicy([]byte(tc.text))
+			read, err := parsePolicy([]byte(tc.text))
 			if err != nil {
 				t.Fatal(err)
 			}
+			got := read.Waivers
 			if diff := cmp.Diff(tc.want, got); diff != "" {
 				t.Error(diff)
 			}
@@ -74,6 +76,27 @@ waivers:
 				t.Errorf("a finding that it covers cannot be written: %v", err)
 			}
 		})
+	}
+}
+
+func TestPolicyExpected(t *testing.T) {
+	got, err := parsePolicy([]byte(`
+expected:
+- user: admin
+- user: ops-*
+  address: 10.1.0.0/16
+- {user: UABC, address: "::1"}
+- {user: mapped, address: "::ffff:10.1.2.3"}
+waivers: []
+`))
+	want := []check.Expected{
+		{User: "admin"},
+		{User: "ops-*", Address: netip.MustParsePrefix("10.1.0.0/16")},
+		{User: "UABC", Address: netip.MustParsePrefix("::1/128")},
+		{User: "mapped", Address: netip.MustParsePrefix("10.1.2.3/32")},
+	}
+	if diff := cmp.Diff(want, got.Expected, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); err != nil || diff != "" {
+		t.Error(err, diff)
 	}
 }
 
@@ -96,10 +119,10 @@ func TestPolicyBad(t *testing.T) {
 		"comments":              {"# nothing yet\n", "it is empty: `waivers: []`"},
 		"no value":              {"waivers:\n", "it is empty: `waivers: []`"},
 		"null":                  {"waivers: null\n", "it is empty: `waivers: []`"},
-		"a text":                {"DOOR_001\n", "line 1: accepted is one key, waivers, with a list of waivers"},
-		"a list":                {"- check: DOOR_001\n", "line 1: accepted is one key, waivers"},
-		"unknown key":           {"\nwaiver: []\n", `line 2: unknown key "waiver": accepted is one key, waivers`},
-		"no list":               {"waivers: DOOR_001\n", "line 1: waivers is no list: accepted is one key, waivers"},
+		"a text":                {"DOOR_001\n", "line 1: accepted are the keys waivers and expected, each with a list"},
+		"a list":                {"- check: DOOR_001\n", "line 1: accepted are the keys waivers"},
+		"unknown key":           {"\nwaiver: []\n", `line 2: unknown key "waiver": accepted are the keys waivers`},
+		"no list":               {"waivers: DOOR_001\n", "line 1: waivers is no list: accepted are the keys waivers"},
 		"a mapping":             {"waivers: {check: DOOR_001}\n", "line 1: waivers is no list"},
 		"twice":                 {"waivers: []\nwaivers: []\n", `line 2: it is not YAML: mapping key "waivers" already defined at [1:1]`},
 		"two documents":         {"waivers: []\n---\nwaivers: []\n", "line 3: a second document begins: one is accepted"},
@@ -133,7 +156,7 @@ func TestPolicyBad(t *testing.T) {
 		"the second one":        {waiverWith("", "") + "- check: DOOR_002\n", "line 7, waiver 2: it gives no reason"},
 		"not YAML":              {"waivers: [\n", "line 1: it is not YAML: "},
 		"tabs":                  {"waivers:\n\t- check: x\n", "it is not YAML: "},
-		"anchor":                {"waivers: &a []\n", "line 1: anchors, aliases, tags, directives and keys with ? are not accepted: accepted is"},
+		"anchor":                {"waivers: &a []\n", "line 1: anchors, aliases, tags, directives and keys with ? are not accepted: accepted are"},
 		"alias":                 {"waivers: *a\n", "anchors, aliases"},
 		"merge":                 {"waivers:\n- <<: {check: DOOR_001}\n", "line 2: anchors, aliases"},
 		"tag":                   {"waivers: !!seq []\n", "anchors, aliases"},
@@ -153,6 +176,13 @@ func TestPolicyBad(t *testing.T) {
 		"braces in braces":      {"{" + numbered("k%d: {}, ") + "}", "line 1: too many keys"},
 		"a deep staircase":      {staircase(600), "line 1: unknown key"},
 		"a billion laughs":      {laughs(), "anchors, aliases"},
+		"nobody is expected":    {"expected:\n- address: 10.0.0.1\n", "line 2, expected 1: it names no user: somebody expected has user, and may have address"},
+		"expected by a name":    {"expected:\n- name: x\n", `line 2, expected 1: unknown key "name": somebody expected has user`},
+		"expected nowhere":      {"expected: [{user: a, address: office}]", `line 1, expected 1: address "office" is none: accepted is an IP address, like 10.1.2.3, or a network, like 10.1.0.0/16`},
+		"half a network":        {"expected: [{user: a, address: 10.1.2.3/16}]", `address "10.1.2.3/16" is none`},
+		"a zone":                {"expected: [{user: a, address: 'fe80::1%eth0'}]", `is none`},
+		"expected by a pattern": {"expected: [{user: 'a['}]", `"a[" is no pattern of a user`},
+		"expect no list":        {"expected: admin", "line 1: expected is no list"},
 		"a merge of everything": {"a: &a {b: c}\nwaivers:\n- <<: [*a, *a]\n", "anchors, aliases"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -239,16 +269,20 @@ func FuzzPolicy(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		waivers, err := parsePolicy(text)
+		policy, err := parsePolicy(text)
 		if err != nil {
 			if strings.ContainsFunc(err.Error(), unicode.IsControl) {
 				t.Fatalf("refused with %q", err)
 			}
 			return
 		}
-		policy := check.Policy{Waivers: waivers}
-		for i := range waivers {
-			w := &waivers[i]
+		for i := range policy.Expected {
+			if err := policy.Expected[i].Validate(); err != nil {
+				t.Fatalf("%+v is taken: %v", policy.Expected[i], err)
+			}
+		}
+		for i := range policy.Waivers {
+			w := &policy.Waivers[i]
 			if err := w.Validate(); err != nil {
 				t.Fatalf("%+v is taken: %v", w, err)
 			}
@@ -302,12 +336,12 @@ func TestPolicyExpires(t *testing.T) {
 		Doors: []posture.Door{{Kind: posture.Client, On: posture.Yes, Host: "10.0.0.1", Port: 4222}},
 	}
 	posture.Judge(s)
-	waivers, err := parsePolicy([]byte(waiverWith("", "")))
+	read, err := parsePolicy([]byte(waiverWith("", "")))
 	if err != nil {
 		t.Fatal(err)
 	}
 	policy := check.DefaultPolicy()
-	policy.Waivers = waivers
+	policy.Waivers = read.Waivers
 	at := func(now time.Time) *finding.Report {
 		snap := &posture.Snapshot{System: "prod", Epoch: 1, Taken: now, Expected: 1, Heard: 1, Servers: []*posture.Server{s}}
 		return finding.NewReport(snap, finding.Of(snap, check.Evaluate(snap, policy), &policy))

@@ -129,6 +129,7 @@ line, and so are its contexts.`,
 		Example: `  natsentry demo                          # a fleet with every kind of open door
   natsentry audit --context prod-sys      # one look, a report and an exit code
   natsentry run --context prod-sys        # keep watch and answer requests
+  natsentry sessions --lockout nats.conf  # whom a configuration would lock out
   natsentry checks DOOR_001               # what a finding means`,
 		Args:              cobra.ArbitraryArgs,
 		RunE:              help,

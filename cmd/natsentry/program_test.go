@@ -307,7 +307,7 @@ func grantsNoMore(t *testing.T, args string) {
 	publish := []string{
 		"$SYS.REQ.SERVER." + id + ".RELOAD", "$SYS.REQ.SERVER." + id + ".KICK", "$SYS.REQ.SERVER." + id + ".LDM", "$SYS.REQ.SERVER.PING.SUBSZ",
 		"$SYS.REQ.SERVER.PING.PROFILEZ", "$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.CLAIMS.DELETE", "$SYS.REQ.ACCOUNT.A.CLAIMS.UPDATE",
-		"$SYS.REQ.ACCOUNT.A.CLAIMS.LOOKUP", "$SYS.REQ.CLAIMS.LIST", "$JS.API.INFO", "app", "_INBOX.x", "audit.auth", micro.APIPrefix + ".PING",
+		"$SYS.REQ.CLAIMS.PACK", "$JS.API.INFO", "app", "_INBOX.x", "audit.auth", micro.APIPrefix + ".PING",
 		"audit.js.api.STREAM.DELETE.NATSENTRY", "audit.js.api.STREAM.PURGE.NATSENTRY", "audit.js.api.STREAM.UPDATE.NATSENTRY", "audit.js.api.STREAM.CREATE.X",
 		"audit.js.api.STREAM.MSG.DELETE.NATSENTRY", "audit.js.api.STREAM.INFO.OTHER", "audit.js.api.DIRECT.GET.OTHER", "audit.js.api.$KV.OTHER.x", "audit.store.other",
 	}

@@ -23,7 +23,8 @@ func (p *program) runCommand() *cobra.Command {
 	var (
 		sweep              sweepFlags
 		interval, sessions time.Duration
-		everyone, watch    time.Duration
+		everyone, accounts time.Duration
+		watch              time.Duration
 		prefix             string
 		keep               keepFlags
 	)
@@ -59,6 +60,7 @@ for ever. SIGHUP reads --policy again.`,
 	cmd.Flags().DurationVar(&interval, "interval", agent.DefaultInterval, "time between two sweeps")
 	cmd.Flags().DurationVar(&sessions, "session-interval", agent.DefaultSessionInterval, "time between two looks at the sessions in the global account")
 	cmd.Flags().DurationVar(&everyone, "everyone-interval", agent.DefaultEveryoneInterval, "time between two looks at the sessions in all accounts of a server; 0 for none")
+	cmd.Flags().DurationVar(&accounts, "account-interval", agent.DefaultAccountInterval, "time between two looks at the accounts of servers in operator mode")
 	cmd.Flags().DurationVar(&watch, "watch-interval", agent.DefaultWatchInterval, "time between two polls of every server's VARZ; 0 for none")
 	cmd.Flags().DurationVar(&sweep.probe.Every, "probe-interval", 10*time.Minute, "time between two touches of a door of which nothing changed")
 	cmd.Flags().StringVar(&prefix, "prefix", service.DefaultPrefix, "`prefix` of the service's subjects")
@@ -68,8 +70,8 @@ for ever. SIGHUP reads --policy again.`,
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx := cmd.Context()
 		wrong := func(err error) error { return &usageError{cmd.CommandPath(), err} }
-		if interval <= 0 || sessions <= 0 || sweep.probe.Every <= 0 || watch < 0 || everyone < 0 {
-			return wrong(errors.New("--interval, --session-interval, --everyone-interval, --watch-interval and --probe-interval must be positive"))
+		if interval <= 0 || sessions <= 0 || accounts <= 0 || sweep.probe.Every <= 0 || watch < 0 || everyone < 0 {
+			return wrong(errors.New("--interval, --session-interval, --everyone-interval, --account-interval, --watch-interval and --probe-interval must be positive"))
 		}
 		if err := keep.check(); err != nil {
 			return wrong(err)
@@ -85,7 +87,7 @@ for ever. SIGHUP reads --policy again.`,
 		if err != nil {
 			return wrong(err)
 		}
-		cfg.Interval, cfg.SessionInterval, cfg.WatchInterval = interval, sessions, cmp.Or(watch, -1)
+		cfg.Interval, cfg.SessionInterval, cfg.AccountInterval, cfg.WatchInterval = interval, sessions, accounts, cmp.Or(watch, -1)
 		cfg.EveryoneInterval = cmp.Or(everyone, -1)
 		log, err := p.logger(logFormat.value, logLevel.value)
 		if err != nil {

@@ -316,6 +316,16 @@ func shows(g *inside.Group) string {
 	return "unknown"
 }
 
+// shownGroups bounds one table of groups; JSON has them all.
+const shownGroups = 50
+
+func moreGroups(groups []*inside.Group) string {
+	if n := len(groups) - shownGroups; n > 0 {
+		return "and " + plural(n, "group", "groups") + " more (--format json shows them)"
+	}
+	return ""
+}
+
 func groupTable(groups []*inside.Group, indent string) string {
 	tw := table.NewWriter()
 	tw.SetStyle(tableStyle())
@@ -328,10 +338,14 @@ func groupTable(groups []*inside.Group, indent string) string {
 		tw.AppendRow(r)
 	}
 	row(groupHead)
-	for _, g := range groups {
+	for _, g := range groups[:min(len(groups), shownGroups)] {
 		row(groupRow(g))
 	}
-	return indent + strings.ReplaceAll(tw.Render(), "\n", "\n"+indent)
+	text := tw.Render()
+	if more := moreGroups(groups); more != "" {
+		text += "\n" + more
+	}
+	return indent + strings.ReplaceAll(text, "\n", "\n"+indent)
 }
 
 func pointers[T any](list []T) []*T {
@@ -382,13 +396,16 @@ func (m markdownRenderer) groups(w *bufio.Writer, groups []*inside.Group) {
 		fmt.Fprintf(w, "| %s ", upper(strings.ToLower(h)))
 	}
 	fmt.Fprintf(w, "|\n%s|\n", strings.Repeat("|---", len(groupHead)))
-	for _, g := range groups {
+	for _, g := range groups[:min(len(groups), shownGroups)] {
 		for _, c := range groupRow(g) {
 			fmt.Fprintf(w, "| %s ", escape(c))
 		}
 		fmt.Fprint(w, "|\n")
 	}
 	fmt.Fprintln(w)
+	if more := moreGroups(groups); more != "" {
+		fmt.Fprintf(w, "%s\n\n", escape(upper(more)))
+	}
 }
 
 // fate is the groups that fare alike, for one reason.
@@ -429,14 +446,6 @@ func fates(predictions []inside.Prediction) []*fate {
 	return out
 }
 
-// told tells whether the groups are worth a table: routes and gateways that are
-// kept are not.
-func (f *fate) told() bool {
-	return f.verdict != inside.Kept || slices.ContainsFunc(f.groups, func(g *inside.Group) bool {
-		return g.Door != posture.Route && g.Door != posture.Gateway
-	})
-}
-
 func (f *fate) reason() string {
 	text := upper(clean(f.why)) + "."
 	if f.lingers {
@@ -464,7 +473,7 @@ func stepText(s *inside.Step) string {
 		text += ", dialled by " + plural(s.Leafs, "leafnode", "leafnodes")
 	}
 	if len(s.Restart) == 0 {
-		return text + "; a reload does"
+		return text + "; a reload does, as far as can be seen"
 	}
 	return text + "; it takes a restart: " + clean(strings.Join(s.Restart, "; "))
 }
@@ -476,15 +485,16 @@ func (t textRenderer) lockout(w *bufio.Writer, r *lockedOut) {
 	for _, f := range fates(r.Predictions) {
 		fmt.Fprintf(w, "\n%s  %s\n", t.in(colours[f.verdict], strings.ToUpper(f.verdict.String())), t.in(bold, plural(f.count, "connection", "connections")))
 		t.paragraph(w, "  ", f.reason())
-		if f.told() {
-			fmt.Fprintf(w, "%s\n", groupTable(f.groups, "  "))
-		}
+		fmt.Fprintf(w, "%s\n", groupTable(f.groups, "  "))
 	}
 	if len(r.Order) > 0 && r.Rejected+r.Unknown > 0 {
 		fmt.Fprintf(w, "\n%s\n", t.in(bold, "In which order to change the servers"))
 		for i := range r.Order {
 			t.item(w, "  ", fmt.Sprintf("%d. %s", i+1, stepText(&r.Order[i])))
 		}
+	}
+	if len(r.Advice) > 0 {
+		fmt.Fprintf(w, "\n%s\n", t.in(bold, "What to know before"))
 	}
 	for _, a := range r.Advice {
 		t.item(w, "  ", "- "+clean(a))
@@ -503,9 +513,7 @@ func (m markdownRenderer) lockout(w *bufio.Writer, r *lockedOut) {
 	fmt.Fprintf(w, "# natsentry: who would be locked out of %s\n\n%s.\n\n%s\n", escape(r.System), upper(escape(whoHead(r.System, r.Taken, &r.Coverage))), escape(r.sum()))
 	for _, f := range fates(r.Predictions) {
 		fmt.Fprintf(w, "\n## %s: %s\n\n%s\n\n", upper(f.verdict.String()), plural(f.count, "connection", "connections"), escape(f.reason()))
-		if f.told() {
-			m.groups(w, f.groups)
-		}
+		m.groups(w, f.groups)
 	}
 	if len(r.Order) > 0 && r.Rejected+r.Unknown > 0 {
 		fmt.Fprint(w, "\n## Order\n\n")

@@ -113,6 +113,9 @@ func (s *Server) Embedded() *server.Server {
 	return nil
 }
 
+// path is where one of the files beside the configuration is.
+func (s *Server) path(name string) string { return filepath.Join(s.dir, filepath.FromSlash(name)) }
+
 // Reload writes the new configuration, with the same template rules as
 // [Spec.Config], and makes the server read it. A server that refuses it keeps
 // running with the old one, and the refusal is the error; what it refused

@@ -1,0 +1,158 @@
+package check
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+// verdict is what a check says of the one account of a snapshot.
+func verdict(t *testing.T, c *Check, snap *posture.Snapshot) Result {
+	t.Helper()
+	results := c.judge(nil, snap, DefaultPolicy())
+	if len(results) != 1 {
+		t.Fatalf("%s: %d results", c.ID, len(results))
+	}
+	return results[0]
+}
+
+func TestWhoMaySignAccounts(t *testing.T) {
+	strict := func(yes bool) func(*posture.Operator) { return func(o *posture.Operator) { o.Strict = yes } }
+	for _, c := range []struct {
+		name, issuer string
+		operator     func(*posture.Operator)
+		want         Outcome
+		cause        posture.Cause
+	}{
+		{"a signing key", "SIGNING", strict(true), Pass, ""},
+		{"the identity key", "OPERATOR", strict(false), Pass, ""},
+		{"the identity key of a strict operator", "OPERATOR", strict(true), Fail, causeIdentityKey},
+		{"somebody else", "OTHER", strict(false), Fail, causeUnknownIssuer},
+		{"the account itself", "ACC", strict(false), Fail, causeSelfSigned},
+	} {
+		snap := accounts(account(func(cl *posture.Claim) { cl.Issuer = c.issuer }))
+		c.operator(&snap.Servers[0].Operators[0])
+		if r := verdict(t, jwt010, snap); r.Outcome != c.want || r.Cause != c.cause {
+			t.Errorf("%s: %s (%s), want %s (%s)", c.name, r.Outcome, r.Cause, c.want, c.cause)
+		}
+	}
+	// The operator of another server vouches for nothing here, and only a store
+	// is everybody's.
+	snap := accounts(account(func(cl *posture.Claim) { cl.Issuer = "OTHER" }))
+	snap.Servers = append(snap.Servers, server("n2", trusts(func(o *posture.Operator) { o.Key, o.SigningKeys = "OPERATOR2", []string{"OTHER"} })))
+	if r := verdict(t, jwt010, snap); r.Outcome != Fail || len(r.Evidence) != 3 {
+		t.Errorf("%s with %d pieces of evidence: %s", r.Outcome, len(r.Evidence), r.Summary)
+	}
+	snap.Servers = nil
+	if r := verdict(t, jwt010, snap); r.Outcome != Unknown {
+		t.Errorf("%s without an operator: %s", r.Outcome, r.Summary)
+	}
+}
+
+func TestSeverityOfExpiry(t *testing.T) {
+	for left, want := range map[time.Duration]Severity{-time.Second: Critical, 29 * 24 * time.Hour: Warning} {
+		at := now.Add(left)
+		for _, c := range []struct {
+			check *Check
+			snap  *posture.Snapshot
+		}{
+			{jwt004, fleet(server("n1", trusts(func(o *posture.Operator) { o.Expires = at })))},
+			{jwt013, accounts(account(func(c *posture.Claim) { c.Expires = at }))},
+			{jwt018, accounts(account(func(c *posture.Claim) { c.Imports[0].Expires = at }))},
+		} {
+			r := verdict(t, c.check, c.snap)
+			severity := r.Severity
+			if severity == NoSeverity {
+				severity = c.check.Severity
+			}
+			if r.Outcome != Fail || severity != want {
+				t.Errorf("%s with %s left: %s %s, want fail %s", c.check.ID, left, r.Outcome, severity, want)
+			}
+		}
+	}
+	disabled := account()
+	disabled.InForce[0].Expired = true
+	if r := verdict(t, jwt013, accounts(disabled)); r.Outcome != Fail || r.Cause != causeDisabled || r.Severity != Critical {
+		t.Errorf("a server takes it for expired: %s %s (%s)", r.Outcome, r.Severity, r.Cause)
+	}
+}
+
+// TestClaimsThatCount: what servers go by is judged, else what they would go
+// by; and what is worst counts.
+func TestClaimsThatCount(t *testing.T) {
+	stored := account(func(c *posture.Claim) { c.SigningKeys = nil })
+	stored.InForce = nil
+	if r := verdict(t, jwt012, accounts(stored)); r.Outcome != Fail {
+		t.Errorf("of an account that nobody has loaded, what is stored counts: %s", r.Outcome)
+	}
+	foreign := account(func(c *posture.Claim) { c.SigningKeys, c.Issuer = nil, "OTHER" })
+	foreign.InForce = nil
+	if r := verdict(t, jwt012, accounts(foreign)); r.Outcome != NotApplicable {
+		t.Errorf("no server would take a foreign claim: %s", r.Outcome)
+	}
+	two := account()
+	worse := *two.InForce[0].Claim
+	worse.Mark, worse.SigningKeys = 2, nil
+	two.InForce = append(two.InForce, posture.InForce{Server: "n2", ServerID: "Nn2", Claim: &worse})
+	if r := verdict(t, jwt012, accounts(two)); r.Outcome != Fail || !strings.Contains(r.Evidence[0].Source, "n2") {
+		t.Errorf("one of two servers goes by a worse claim: %s, %v", r.Outcome, r.Evidence)
+	}
+	worse.Issuer, worse.Invalid = "", "it is no account JWT"
+	if r := verdict(t, jwt012, accounts(two)); r.Outcome != Unknown {
+		t.Errorf("one of two servers goes by what cannot be read: %s", r.Outcome)
+	}
+	silent := account(func(c *posture.Claim) { c.SigningKeys = nil })
+	silent.Missing = []string{"n2"}
+	if r := verdict(t, jwt012, accounts(silent)); r.Outcome != Fail {
+		t.Errorf("a server that is silent excuses nobody: %s", r.Outcome)
+	}
+}
+
+func TestStoredClaimThatServersRefuse(t *testing.T) {
+	a := account()
+	bad := *a.Stored[0]
+	bad.Invalid = "an export is wrong"
+	a.Stored[0] = &bad
+	if r := verdict(t, jwt011, accounts(a)); r.Outcome != Fail || r.Cause != causeRefused {
+		t.Errorf("%s (%s): %s", r.Outcome, r.Cause, r.Summary)
+	}
+	a = account()
+	a.Stored, a.Asked = nil, false
+	if r := verdict(t, jwt011, accounts(a)); r.Outcome != Unknown {
+		t.Errorf("no store answers: %s", r.Outcome)
+	}
+}
+
+// TestCalloutServiceNotFound: who was not looked for is not absent.
+func TestCalloutServiceNotFound(t *testing.T) {
+	for name, change := range map[string]func(*posture.Server){
+		"not all sessions were looked at": func(s *posture.Server) { s.Everyone.Total = 2 },
+		"the server is silent":            func(s *posture.Server) { s.State = posture.Silent },
+	} {
+		snap := within(accounts(account(withCallout)), posture.Session{User: "UOTHER"})
+		change(snap.Servers[0])
+		if r := verdict(t, jwt019, snap); r.Outcome != Unknown {
+			t.Errorf("%s: %s", name, r.Outcome)
+		}
+	}
+	snap := within(accounts(account(withCallout)), posture.Session{Claim: &posture.UserClaim{Key: "UAUTH"}})
+	if r := verdict(t, jwt019, snap); r.Outcome != Pass {
+		t.Errorf("it is known by its claim: %s", r.Outcome)
+	}
+}
+
+// TestOperatorOfSilentServers: what servers once said of their operator is
+// neither closed nor open when none of them answers.
+func TestOperatorOfSilentServers(t *testing.T) {
+	bad := func(o *posture.Operator) { o.SigningKeys, o.Issued = nil, now }
+	snap := fleet(server("n1", trusts()), server("n2", trusts(bad), silent(posture.Silent)))
+	if r := verdict(t, jwt001, snap); r.Outcome != Pass {
+		t.Errorf("one that answers is believed: %s", r.Outcome)
+	}
+	snap = fleet(server("n2", trusts(bad), silent(posture.Silent)))
+	if r := verdict(t, jwt001, snap); r.Outcome != Unknown {
+		t.Errorf("nobody answers: %s", r.Outcome)
+	}
+}

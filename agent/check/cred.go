@@ -1,0 +1,101 @@
+package check
+
+import (
+	"slices"
+
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+// Thresholds of CRED_005: a service that runs many times comes from many
+// addresses and by one library, and a person's tools by several, but from few.
+const (
+	sharedAddresses = 3
+	sharedLanguages = 2
+)
+
+var cred001 = &Check{
+	ID: "CRED_001", Severity: Info,
+	Title: "clients share a token",
+	Doc:   "A token names nobody: all who hold it are one and the same to the server, none of them can be turned away alone, and changing it changes it for all. Servers before 2.10.28 show the token itself where others show that it is one; there it stays unknown.",
+	Needs: everyoneInputs,
+	Server: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
+		holders := pick(s, func(m *Member) string {
+			if m.Login != posture.LoginToken || m.Ours {
+				return ""
+			}
+			return "the token"
+		})
+		switch {
+		case len(holders) > 0:
+			return show(fail("", "%s on %s came in by a token", sessions(holders), s.Name), holders, nothingMore)
+		case s.AuthMode == posture.AuthStatic && !posture.RedactsTokens.Holds(s.Version):
+			return unknown("version %s does not show whether a session came in by a token", s.Version)
+		case len(s.Everyone.List) < s.Everyone.Total:
+			return unknown("only %d of %d sessions were looked at", len(s.Everyone.List), s.Everyone.Total)
+		default:
+			return pass("nobody came in by a token")
+		}
+	},
+	Remedy: Remedy{
+		Text:   "Give each client a user of its own: an nkey, or a password. A token and users can be had one after the other only: give the clients their user first, then put the users in the token's place and reload. Those who still send the token are dropped.",
+		Config: "authorization {\n  users: [ { nkey: U... } ] # nk -gen user -pubout\n}\n", Reload: true,
+	},
+	Refs: []string{refToken},
+}
+
+var cred002 = &Check{
+	Sight: Both,
+	ID:    "CRED_002", Severity: Info,
+	Title: "users log in with a password",
+	Doc: "A password is sent to the server with every connection, is the same for all who use it, and stands in the configuration: in clear, unless it is a bcrypt hash, which a running server does not show. " +
+		"nkeys and JWTs are never sent. natsentry's own user is not counted, nor are users that strangers are taken for. " +
+		"Of a configuration it tells passwords and tokens that stand there in clear, as a warning: whoever reads the file, a backup, an image or a pull request can log in with them. Values out of the environment are not counted.",
+	Needs:  everyoneInputs,
+	Config: inClear,
+	Inside: func(_ Policy, _ *posture.Snapshot, in *Inside) Verdict {
+		users := in.pick(func(m *Member) bool { return m.Login == posture.LoginPassword && !m.guest() })
+		users = slices.DeleteFunc(users, (*crowd).ours)
+		unclear := in.unclear(func(m *Member) bool { return m.Server.AuthMode == posture.AuthStatic && m.secretly() })
+		switch {
+		case len(users) > 0:
+			return show(fail("", "%s of account %s came in with a password", count(len(users), "user"), in.name()), users, nothingMore)
+		case unclear > 0:
+			return unknown("the servers do not show how %s came in", count(unclear, "session"))
+		default:
+			return pass("nobody came in with a password")
+		}
+	},
+	Remedies: map[posture.Cause]Remedy{
+		causeInClear: {
+			Text:   "Put a bcrypt hash there (`nats server passwd`), or a variable of the environment, and reload: the clients' password stays the same, so they stay connected or come back. Change a password that was ever stored in clear.",
+			Config: "users: [ { user: app, password: \"$2a$11$...\" } ]   # or: password: $APP_PASSWORD\n", Reload: true,
+		},
+	},
+	Remedy: Remedy{
+		Text:   "Make each password long and random, write it as a bcrypt hash, and send it over TLS only. Better give the users nkeys, or move to JWTs. A user whose password changes is dropped by the reload.",
+		Config: "users: [ { user: app, password: \"$2a$11$...\" } ] # bcrypt: nats server passwd\n", Reload: true,
+	},
+	Refs: []string{refPassword},
+}
+
+var cred005 = &Check{
+	ID: "CRED_005", Severity: Info,
+	Title: "one user is shared",
+	Doc: "One user is connected from three addresses or more, by libraries of two languages or more: different programs use the same credentials. Then none of them can be turned away alone, and nobody can tell who did what. " +
+		"A service that runs many times comes from many addresses by one library, and is not told of.",
+	Needs: everyoneInputs,
+	Inside: func(_ Policy, _ *posture.Snapshot, in *Inside) Verdict {
+		var shared []*crowd
+		for _, c := range in.Users {
+			if len(c.members) >= sharedAddresses && !c.members[0].guest() && len(c.languages()) >= sharedLanguages && len(c.addresses()) >= sharedAddresses {
+				shared = append(shared, c)
+			}
+		}
+		if len(shared) == 0 {
+			return pass("no user comes from many addresses by several libraries")
+		}
+		return show(fail("", "%s of account %s", count(len(shared), "shared user"), in.name()), shared, nothingMore)
+	},
+	Remedy: Remedy{Text: "Give each program a user of its own, and then take the shared one away: revoke it, or remove it from the configuration, which drops who still uses it."},
+	Refs:   []string{refAuth},
+}

@@ -1,0 +1,694 @@
+package collect
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nuid"
+
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+// The requests to the stores of account claims. A FULL resolver answers both, a
+// CACHE resolver only the list, MEMORY and URL resolvers neither (nats-server
+// accounts.go, DirAccResolver.Start and CacheDirAccResolver.Start). A lookup is
+// answered with the bare JWT, or with nothing where there is none: by whom, it
+// does not say.
+const (
+	claimsInbox   = "CLAIMS" // a token of the reply subject, where endpoints have their name
+	listRequest   = "$SYS.REQ.CLAIMS.LIST"
+	lookupRequest = "$SYS.REQ.ACCOUNT.%s.CLAIMS.LOOKUP"
+)
+
+// Bounds on what is believed.
+const (
+	maxAccounts  = 20_000 // accounts that are known
+	maxStored    = 8      // different claims of one account in the stores
+	accountsOnce = 4      // accounts that are looked at at the same time
+	storeRounds  = 4      // times that it takes to ask again, for which servers and stores are waited for
+)
+
+var tooManyAccounts = posture.Gap{Endpoint: "ACCOUNTZ", Reason: fmt.Sprintf("there are more than %d accounts; the others are left out", maxAccounts)}
+
+// LookAtAccounts asks the servers of a snapshot that are in operator mode which
+// claims of accounts they go by, and their stores which they hold. Without ids
+// it looks for all accounts there are, and at those that were not looked at for
+// the longest as far as the budget goes; with ids at those, and at nothing else.
+// What the snapshot knew of the others is carried over.
+//
+// An account whose claims disagree is looked at a second time before this
+// returns, so that a claim that is just being pushed is none that differs.
+func (c *Collector) LookAtAccounts(ctx context.Context, prev *posture.Snapshot, ids []string) (*posture.Trust, error) {
+	if !c.nc.IsConnected() {
+		return nil, ErrDisconnected
+	}
+	l := &trustLook{
+		c: c, before: prev.Trust, at: c.cfg.Now(), servers: map[string]*posture.Server{}, silent: map[string]bool{}, untold: map[string]bool{},
+		loaded: map[string][]string{}, listed: map[string]bool{}, claims: map[uint64]*posture.Claim{}, found: map[string]*posture.Account{},
+	}
+	if l.before == nil {
+		l.before = &posture.Trust{}
+	}
+	defer func() { c.watch.spend(l.cost) }()
+	for _, s := range prev.Servers {
+		if s.ID != "" && s.State == posture.Answering && s.AuthMode == posture.AuthOperator {
+			l.servers[s.ID] = s
+		}
+		if s.State == posture.Silent || s.State == posture.Answering && !s.Heard.Has(posture.Varz) {
+			l.unheard = append(l.unheard, s)
+		}
+	}
+	if err := l.whatThereIs(ctx); err != nil {
+		return nil, err
+	}
+	within, cancel := context.WithTimeout(ctx, c.cfg.AccountTime)
+	defer cancel()
+	doubted := c.doubtedClaims()
+	l.look(within, l.choose(ids))
+	l.lookAgain(within)
+	if c.cfg.Linger > 0 {
+		select {
+		case <-time.After(c.cfg.Linger):
+		case <-ctx.Done():
+		}
+	}
+	maps.Copy(doubted, c.doubtedClaims())
+	l.doubt(doubted)
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	return l.trust(ids), nil
+}
+
+// trustLook is the work of one LookAtAccounts.
+type trustLook struct {
+	c       *Collector
+	before  *posture.Trust
+	at      time.Time
+	servers map[string]*posture.Server // those in operator mode, by id
+	unheard []*posture.Server          // those of which nothing is known now
+
+	loaded map[string][]string // by account: ids of the servers that have loaded it
+	listed map[string]bool     // accounts that some store holds
+	untold map[string]bool     // servers that did not list what they have loaded, by id
+	stores int                 // that answer lookups, as far as is known
+	most   int                 // that have answered one
+	short  int                 // lookups in a row that fewer answered
+	left   int                 // accounts that were not looked at
+
+	mu     sync.Mutex // of what follows, and of the four above: accounts are looked at beside each other
+	silent map[string]bool
+	claims map[uint64]*posture.Claim // by mark
+	found  map[string]*posture.Account
+	gaps   []posture.Gap
+	cost   posture.Cost
+}
+
+// whatThereIs asks for the accounts that there are.
+func (l *trustLook) whatThereIs(ctx context.Context) error {
+	if len(l.servers) == 0 {
+		return nil
+	}
+	list, err := l.c.askStores(listRequest, len(l.servers))
+	if err != nil {
+		return err
+	}
+	defer l.c.endAsking(list)
+	ids := slices.Sorted(maps.Keys(l.servers))
+	g := l.c.newGather(posture.Accountz, ids, len(ids))
+	if err := l.run(ctx, g); err != nil {
+		return err
+	}
+	l.spend(g.cost)
+	for _, id := range ids {
+		a := body[accountz](g, posture.Accountz, id)
+		if a == nil {
+			l.untold[id] = true
+			l.gap(posture.Gap{Server: l.servers[id].Name, ID: id, Endpoint: "ACCOUNTZ", Reason: "no answer that names its accounts"})
+			continue
+		}
+		for _, account := range a.Accounts {
+			on, known := l.loaded[account]
+			switch {
+			case !known && !accountKey(account) || len(on) > 0 && on[len(on)-1] == id:
+			case !known && len(l.loaded) >= maxAccounts:
+				l.gap(tooManyAccounts)
+			default:
+				l.loaded[account] = append(on, id)
+			}
+		}
+	}
+	l.readLists(ctx, list)
+	return nil
+}
+
+// readLists takes what the stores say that they hold.
+func (l *trustLook) readLists(ctx context.Context, a *asking) {
+	answered := map[string]bool{}
+	a.collect(ctx, storeRounds*l.c.askAgain, func(m *nats.Msg) bool {
+		who, list, err := decode[[]string](m.Data, m.Header.Get("Content-Encoding"))
+		if err != nil {
+			l.gap(posture.Gap{Server: who.name, ID: who.id, Endpoint: "CLAIMS LIST", Reason: err.Error()})
+			return false
+		}
+		if l.servers[who.id] == nil || answered[who.id] {
+			return false // a store of nobody that we know, or once more
+		}
+		answered[who.id] = true
+		for _, account := range *list {
+			switch {
+			case l.listed[account] || !accountKey(account):
+			case len(l.listed) >= maxAccounts:
+				l.gap(tooManyAccounts)
+			default:
+				l.listed[account] = true
+			}
+		}
+		return true
+	})
+	l.spend(a.cost)
+	l.stores = len(answered)
+	if l.stores == 0 && !a.nobody {
+		// Where no resolver keeps a store, the client's own server says at once
+		// that nobody listens.
+		l.gap(posture.Gap{Endpoint: "CLAIMS LIST", Reason: "no answer: the user may not ask, or no store is well"})
+	}
+}
+
+// choose lists the accounts that are looked at: those that were asked for, or
+// those that were not looked at for the longest.
+func (l *trustLook) choose(ids []string) []string {
+	known := map[string]bool{}
+	for id := range l.loaded {
+		known[id] = true
+	}
+	for id := range l.listed {
+		known[id] = true
+	}
+	for _, a := range l.before.Accounts {
+		known[a.ID] = true
+	}
+	if ids != nil {
+		ids = slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !accountKey(id) })
+		slices.Sort(ids)
+		ids = slices.Compact(ids)
+		return ids[:min(len(ids), l.c.cfg.Accounts)]
+	}
+	var first, fresh, again []string
+	for id := range known {
+		switch a := l.before.Account(id); {
+		case l.system(id):
+			first = append(first, id)
+		case a == nil || a.At.IsZero():
+			fresh = append(fresh, id)
+		default:
+			again = append(again, id)
+		}
+	}
+	slices.Sort(first)
+	slices.SortFunc(fresh, func(a, b string) int {
+		// Those that somebody uses first.
+		return cmp.Or(cmp.Compare(min(len(l.loaded[b]), 1), min(len(l.loaded[a]), 1)), strings.Compare(a, b))
+	})
+	slices.SortFunc(again, func(a, b string) int {
+		return cmp.Or(l.before.Account(a).At.Compare(l.before.Account(b).At), strings.Compare(a, b))
+	})
+	// Whoever makes accounts up must not keep the others from being looked at.
+	room := max(l.c.cfg.Accounts-len(first), 0)
+	n := min(len(fresh), max(room/2, room-len(again)))
+	all := slices.Concat(first, fresh[:n], again, fresh[n:])
+	chosen := all[:min(len(all), l.c.cfg.Accounts)]
+	l.left = len(all) - len(chosen)
+	return chosen
+}
+
+// system tells whether it is the system account of a server.
+func (l *trustLook) system(id string) bool {
+	for _, s := range l.servers {
+		if s.SystemAccount == id {
+			return true
+		}
+	}
+	return false
+}
+
+// look asks about accounts, some at a time, until the budget is spent.
+func (l *trustLook) look(ctx context.Context, ids []string) {
+	slots := make(chan struct{}, accountsOnce)
+	var wg sync.WaitGroup
+	for i, id := range ids {
+		slots <- struct{}{}
+		if ctx.Err() != nil || l.spent() {
+			l.leave(len(ids) - i)
+			break
+		}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			a := l.account(ctx, id)
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if ctx.Err() != nil {
+				l.left++ // it was cut short: what is missing says nothing
+				return
+			}
+			l.found[id] = a
+		})
+	}
+	wg.Wait()
+}
+
+func (l *trustLook) leave(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.left += n
+}
+
+func (l *trustLook) spent() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cost.Requests >= l.c.cfg.AccountRequests || l.cost.Bytes >= l.c.cfg.AccountBytes
+}
+
+// lookAgain looks at accounts whose claims disagree once more, after a while.
+func (l *trustLook) lookAgain(ctx context.Context) {
+	var ids []string
+	for id, a := range l.found {
+		if !disagree(a) {
+			continue
+		}
+		if a.Differs = 1; l.before.Account(id) != nil {
+			a.Differs += l.before.Account(id).Differs
+		}
+		if a.Differs == 1 {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return
+	}
+	select {
+	case <-time.After(l.c.cfg.Settle):
+	case <-ctx.Done():
+		return
+	}
+	slices.Sort(ids)
+	first, left := l.found, l.left
+	l.found = map[string]*posture.Account{}
+	l.look(ctx, ids)
+	l.left = left // they have been looked at once
+	for _, id := range ids {
+		if a := l.found[id]; a != nil && disagree(a) {
+			a.Differs = first[id].Differs + 1
+		}
+	}
+	maps.Copy(first, l.found)
+	l.found = first
+}
+
+// doubt takes back what servers said about accounts and somebody said otherwise
+// in their name when nobody listened any more: whoever forges an answer only has
+// to be faster than the server.
+func (l *trustLook) doubt(doubted map[claimOf]bool) {
+	for _, a := range l.found {
+		a.InForce = slices.DeleteFunc(a.InForce, func(f posture.InForce) bool {
+			if !doubted[claimOf{f.ServerID, a.ID}] {
+				return false
+			}
+			a.Missing = append(a.Missing, f.Server)
+			l.gap(posture.Gap{Server: f.Server, ID: f.ServerID, Endpoint: "ACCOUNTZ", Reason: "two answers that contradict each other about account " + a.ID})
+			return true
+		})
+	}
+}
+
+// claimOf names what one server goes by for one account.
+type claimOf struct{ server, account string }
+
+// doubtedClaims are those about which late answers said something else, since
+// this was last asked.
+func (c *Collector) doubtedClaims() map[claimOf]bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	doubted := c.doubted
+	c.doubted = map[claimOf]bool{}
+	return doubted
+}
+
+// disagree tells whether the claims of an account are not all the same.
+func disagree(a *posture.Account) bool {
+	marks := map[uint64]bool{}
+	for _, f := range a.InForce {
+		marks[f.Claim.Mark] = true
+	}
+	for _, s := range a.Stored {
+		marks[s.Mark] = true
+	}
+	return len(marks) > 1
+}
+
+// account asks which claim of one account the servers go by, and which ones are
+// stored.
+func (l *trustLook) account(ctx context.Context, id string) *posture.Account {
+	out := &posture.Account{ID: id, At: l.c.cfg.Now()}
+	stores := l.lookups()
+	var lookup *asking
+	if stores > 0 {
+		var err error
+		if lookup, err = l.c.askStores(fmt.Sprintf(lookupRequest, id), stores); err == nil {
+			defer l.c.endAsking(lookup)
+		}
+	}
+	l.readInForce(ctx, out)
+	if lookup != nil {
+		l.readStored(ctx, out, lookup, stores)
+	}
+	for _, f := range out.InForce {
+		if out.Name == "" {
+			out.Name = f.Claim.Name
+		}
+	}
+	for _, s := range out.Stored {
+		if out.Name == "" {
+			out.Name = s.Name
+		}
+	}
+	if len(out.InForce) > 0 || len(out.Stored) > 0 {
+		out.Seen = out.At
+	}
+	if before := l.before.Account(id); before != nil {
+		out.Name = cmp.Or(out.Name, before.Name)
+		if out.Seen.IsZero() {
+			out.Seen = before.Seen
+		}
+	}
+	out.System = l.system(id)
+	slices.Sort(out.Missing)
+	return out
+}
+
+// readInForce asks the servers that have loaded an account.
+func (l *trustLook) readInForce(ctx context.Context, out *posture.Account) {
+	var ids []string
+	for _, id := range l.loaded[out.ID] {
+		if l.quiet(id) {
+			out.Missing = append(out.Missing, l.servers[id].Name)
+		} else {
+			ids = append(ids, id)
+		}
+	}
+	l.missing(out)
+	if len(ids) == 0 {
+		return
+	}
+	g := l.c.newGather(posture.Accountz, ids, len(ids))
+	payload, err := json.Marshal(map[string]string{"account": out.ID})
+	if err != nil {
+		return // cannot happen: a string
+	}
+	g.payloads[posture.Accountz] = string(payload)
+	if err := l.run(ctx, g); err != nil {
+		for _, id := range ids {
+			out.Missing = append(out.Missing, l.servers[id].Name)
+		}
+		return
+	}
+	l.spend(g.cost)
+	for _, id := range ids {
+		s := l.servers[id]
+		a := body[accountz](g, posture.Accountz, id)
+		if a == nil || a.Account == nil || a.Account.Name != out.ID {
+			out.Missing = append(out.Missing, s.Name)
+			reason := "no answer about account " + out.ID
+			switch _, answered := g.who[id]; {
+			case g.forged[posture.Accountz][id]:
+				reason = "two answers that contradict each other about account " + out.ID
+			case answered || explained(g.gaps, id, "ACCOUNTZ"):
+				reason = "no usable answer about account " + out.ID
+			default:
+				l.hush(id)
+			}
+			l.gap(posture.Gap{Server: s.Name, ID: id, Endpoint: "ACCOUNTZ", Reason: reason})
+			continue
+		}
+		if a.Account.JWT == "" {
+			continue // it has heard of the account from its peers, and will load it for the first client
+		}
+		out.InForce = append(out.InForce, posture.InForce{Server: s.Name, ServerID: id, Claim: l.claim(a.Account.JWT, out.ID), Expired: a.Account.Expired})
+	}
+	slices.SortFunc(out.InForce, func(a, b posture.InForce) int { return strings.Compare(a.Server+a.ServerID, b.Server+b.ServerID) })
+}
+
+// missing notes the servers that may go by a claim of the account and do not say
+// so: those that did when they were last asked, and are not heard now, and those
+// that do not tell which accounts they have loaded.
+func (l *trustLook) missing(out *posture.Account) {
+	for id := range l.untold {
+		out.Missing = append(out.Missing, l.servers[id].Name)
+	}
+	before := l.before.Account(out.ID)
+	if before == nil {
+		return
+	}
+	for _, s := range l.unheard {
+		had := slices.ContainsFunc(before.InForce, func(f posture.InForce) bool { return f.ServerID == s.ID }) || slices.Contains(before.Missing, s.Name)
+		if had {
+			out.Missing = append(out.Missing, s.Name)
+		}
+	}
+}
+
+// readStored takes the claims that the stores hold of an account.
+func (l *trustLook) readStored(ctx context.Context, out *posture.Account, a *asking, stores int) {
+	answered := 0
+	a.collect(ctx, storeRounds*l.c.askAgain, func(m *nats.Msg) bool {
+		answered++
+		if len(m.Data) == 0 {
+			return true
+		}
+		claim := l.claim(rawClaim(m.Data), out.ID)
+		same := slices.ContainsFunc(out.Stored, func(c *posture.Claim) bool { return c.Mark == claim.Mark })
+		if !same && len(out.Stored) < maxStored {
+			out.Stored = append(out.Stored, claim)
+		}
+		return true
+	})
+	l.spend(a.cost)
+	out.Asked = answered > 0
+	slices.SortFunc(out.Stored, func(a, b *posture.Claim) int { return a.Issued.Compare(b.Issued) })
+	l.answeredLookup(answered, stores)
+}
+
+// answeredLookup notes how many stores answered. CACHE resolvers list what they
+// hold and do not answer lookups: after some lookups nobody waits for them.
+func (l *trustLook) answeredLookup(n, of int) {
+	const enough = 3
+	l.mu.Lock()
+	most := max(l.most, n)
+	l.most = most
+	if n >= of {
+		l.short = 0
+	} else if l.short++; l.short >= enough {
+		l.stores, l.short = min(l.stores, most), 0
+	}
+	l.mu.Unlock()
+	if n < most {
+		l.gap(posture.Gap{Endpoint: "CLAIMS LOOKUP", Reason: fmt.Sprintf("of %d stores that answered before, some did not answer in time", most)})
+	}
+}
+
+func (l *trustLook) lookups() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stores
+}
+
+// claim decodes a claim once, however many servers have it.
+func (l *trustLook) claim(t rawClaim, account string) *posture.Claim {
+	l.mu.Lock()
+	known := l.claims[t.mark()]
+	l.mu.Unlock()
+	if known != nil && known.Account == account {
+		return known
+	}
+	c := readClaim(t, account)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.claims[c.Mark] = c
+	return c
+}
+
+// run asks by id, and waits no longer for those who are silent than it takes to
+// ask them again.
+func (l *trustLook) run(ctx context.Context, g *gather) error {
+	ctx, cancel := context.WithTimeout(ctx, storeRounds*l.c.askAgain)
+	defer cancel()
+	return g.run(ctx, true)
+}
+
+func (l *trustLook) quiet(id string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.silent[id]
+}
+
+func (l *trustLook) hush(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.silent[id] = true
+}
+
+func (l *trustLook) spend(cost posture.Cost) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cost.Requests += cost.Requests
+	l.cost.Replies += cost.Replies
+	l.cost.Bytes += cost.Bytes
+}
+
+func (l *trustLook) gap(g posture.Gap) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !slices.Contains(l.gaps, g) && len(l.gaps) < maxComplaints {
+		l.gaps = append(l.gaps, g)
+	}
+}
+
+// trust puts together what was found and what is carried over.
+func (l *trustLook) trust(only []string) *posture.Trust {
+	out := &posture.Trust{At: l.at, Gaps: l.gaps, Left: l.left}
+	if only != nil {
+		out.At, out.Left = l.before.At, l.before.Left
+		out.Gaps = slices.Clone(l.before.Gaps)
+		for _, g := range l.gaps {
+			if !slices.Contains(out.Gaps, g) && len(out.Gaps) <= maxComplaints {
+				out.Gaps = append(out.Gaps, g)
+			}
+		}
+	}
+	known := map[string]*posture.Account{}
+	for _, a := range l.before.Accounts {
+		known[a.ID] = a
+	}
+	if only == nil {
+		for id := range l.loaded {
+			if known[id] == nil {
+				known[id] = &posture.Account{ID: id}
+			}
+		}
+		for id := range l.listed {
+			if known[id] == nil {
+				known[id] = &posture.Account{ID: id}
+			}
+		}
+	}
+	maps.Copy(known, l.found)
+	for _, a := range known {
+		if !l.gone(a) {
+			out.Accounts = append(out.Accounts, a)
+		}
+	}
+	slices.SortFunc(out.Accounts, func(a, b *posture.Account) int { return strings.Compare(a.ID, b.ID) })
+	if l.left > 0 && only == nil {
+		out.Gaps = append(out.Gaps, posture.Gap{Endpoint: "ACCOUNTZ", Reason: fmt.Sprintf(
+			"%d of %d accounts were not looked at this time: one look takes %d accounts, %d requests and %d bytes; the others come next",
+			l.left, len(known), l.c.cfg.Accounts, l.c.cfg.AccountRequests, l.c.cfg.AccountBytes)})
+	}
+	return out
+}
+
+// gone tells whether an account that was looked at is no account: no server goes
+// by a claim of it and no store holds one, or it was deleted and is only
+// remembered as disabled. Where no store answers, a server that was restarted has
+// not yet loaded what its configuration may hold: the account is kept for a while.
+func (l *trustLook) gone(a *posture.Account) bool {
+	if l.found[a.ID] != a || len(a.Missing) > 0 || len(a.Stored) > 0 {
+		return false
+	}
+	if len(a.InForce) == 0 {
+		seenLately := !a.Seen.IsZero() && a.At.Sub(a.Seen) < l.c.cfg.Forget
+		return a.Asked || !l.listed[a.ID] && !seenLately
+	}
+	return a.Asked && !slices.ContainsFunc(a.InForce, func(f posture.InForce) bool {
+		ended := !f.Claim.Expires.IsZero() && !a.At.Before(f.Claim.Expires)
+		return !f.Expired || ended
+	})
+}
+
+// asking is one question to the stores: how many will answer is not known.
+type asking struct {
+	nonce   string
+	expect  int
+	answers chan *nats.Msg
+	nobody  bool
+	cost    posture.Cost
+	sent    time.Time
+}
+
+// maxWaiting bounds the answers of stores that wait to be read.
+const maxWaiting = 1024
+
+func (c *Collector) askStores(subject string, expect int) (*asking, error) {
+	a := &asking{nonce: nuid.Next(), expect: expect, answers: make(chan *nats.Msg, min(max(2*expect, 16), maxWaiting)), sent: time.Now()}
+	c.mu.Lock()
+	c.askings[a.nonce] = a
+	c.mu.Unlock()
+	if err := c.nc.PublishRequest(subject, c.inbox+"."+claimsInbox+"."+a.nonce, nil); err != nil {
+		c.endAsking(a)
+		return nil, fmt.Errorf("%w: %w", ErrDisconnected, err)
+	}
+	a.cost.Requests++
+	return a, nil
+}
+
+func (c *Collector) endAsking(a *asking) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.askings, a.nonce)
+}
+
+// storeAnswered hands an answer to whoever asked. More than fit are lost.
+func (c *Collector) storeAnswered(m *nats.Msg) {
+	c.mu.Lock()
+	a := c.askings[strings.TrimPrefix(m.Subject, c.inbox+"."+claimsInbox+".")]
+	c.mu.Unlock()
+	if a == nil {
+		return // late
+	}
+	select {
+	case a.answers <- m:
+	default:
+	}
+}
+
+// collect gives each answer to take, until as many as are expected were good,
+// nobody listens, or so much time has passed since it was asked.
+func (a *asking) collect(ctx context.Context, wait time.Duration, take func(*nats.Msg) bool) {
+	timer := time.NewTimer(time.Until(a.sent.Add(wait)))
+	defer timer.Stop()
+	for good := 0; good < a.expect; {
+		select {
+		case m := <-a.answers:
+			if len(m.Data) == 0 && m.Header.Get("Status") == noResponders {
+				a.nobody = true
+				return
+			}
+			a.cost.Replies++
+			a.cost.Bytes += int64(len(m.Data))
+			if len(m.Data) <= maxWire && take(m) {
+				good++
+			}
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
