@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nkeys"
 	"github.com/owenrumney/go-sarif/v3/pkg/report/v210/sarif"
 
 	"github.com/natsentry/natsentry/agent/finding"
@@ -96,6 +98,44 @@ func TestLintJSON(t *testing.T) {
 				t.Errorf("%s has evidence without a place: %+v", f.Check, e)
 			}
 		}
+	}
+}
+
+// Operators are judged by their JWT, where it is here, inline or in a file.
+func TestLintOperator(t *testing.T) {
+	key, err := nkeys.CreateOperator()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := key.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := jwt.NewOperatorClaims(public)
+	claims.Name = "acme"
+	claims.OperatorServiceURLs.Add("nats://n1.example.net:4222")
+	token, err := claims.Encode(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := confs(t, map[string]string{"op.jwt": token})
+	for name, operator := range map[string]string{"inline": token, "file": filepath.Join(dir, "op.jwt")} {
+		r := execIn(t.Context(), t, func(p *program) { p.stdin = strings.NewReader("port: 4222\noperator: " + operator + "\nresolver: MEMORY\n") }, "lint", "--verbose", "-")
+		for _, want := range []string{
+			"client ✓ closed", "JWT_001", "JWT_002", "JWT_003", "JWT_005", "JWT_041", "operator acme: operator acme (", "names 1 URL without TLS",
+			"stdin:2:1: of the operator's claim: signing_keys absent", "2 | operator: xxxxx",
+		} {
+			if !strings.Contains(r.stdout, want) {
+				t.Errorf("%s: no %q in\n%s", name, want, r.stdout)
+			}
+		}
+		if strings.Contains(r.stdout, token) || r.code != 0 {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+	elsewhere := execIn(t.Context(), t, func(p *program) { p.stdin = strings.NewReader("operator: /nowhere/op.jwt\nresolver: MEMORY\n") }, "lint", "-")
+	if !strings.Contains(elsewhere.stdout, "client ✓ closed") || elsewhere.code != 0 {
+		t.Errorf("elsewhere: %+v", elsewhere)
 	}
 }
 
