@@ -120,7 +120,9 @@ func TestLintOperator(t *testing.T) {
 	}
 	dir := confs(t, map[string]string{"op.jwt": token})
 	for name, operator := range map[string]string{"inline": token, "file": filepath.Join(dir, "op.jwt")} {
-		r := execIn(t.Context(), t, func(p *program) { p.stdin = strings.NewReader("port: 4222\noperator: " + operator + "\nresolver: MEMORY\n") }, "lint", "--verbose", "-")
+		r := execIn(t.Context(), t, func(p *program) {
+			p.stdin = strings.NewReader("port: 4222\noperator: " + operator + "\nresolver: MEMORY\n")
+		}, "lint", "--verbose", "-")
 		for _, want := range []string{
 			"client ✓ closed", "JWT_001", "JWT_002", "JWT_003", "JWT_005", "JWT_041", "operator acme: operator acme (", "names 1 URL without TLS",
 			"stdin:2:1: of the operator's claim: signing_keys absent", "2 | operator: xxxxx",
