@@ -167,6 +167,34 @@ leaf { port: 7422 }
 	}
 }
 
+// TestFilledIn: what is filled in for a variable without a value is never told,
+// whatever it stands for.
+func TestFilledIn(t *testing.T) {
+	f := read(t, `server_name: $NAME
+host: $HOST
+cluster { name: $CLUSTER, host: $HOST, port: $PORT, authorization { user: $U, password: $P } }
+accounts { APP { users: [ { user: $U, password: $P }, { user: b, password: $P, permissions: { publish: $S } } ] } }
+no_auth_user: $GUEST
+websocket { port: $PORT, no_tls: $YES, no_auth_user: $GUEST }
+tls { cert_file: $C, key_file: $K, verify: $YES }
+jetstream: $YES
+max_payload: $N
+leafnodes { remotes: [ { url: $URL, account: $A } ] }
+`)
+	told, err := json.Marshal(f.Server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(f.Server.Config.Refused) > 0 || strings.Contains(string(told), "natsentry-unset") {
+		t.Errorf("%s", told)
+	}
+	for _, kind := range []posture.DoorKind{posture.Client, posture.Websocket, posture.Leafnode, posture.Route} {
+		if d := f.Server.Door(kind); d.Access != posture.Unknown && d.Access != posture.Off {
+			t.Errorf("the %s door is %s", kind, d.Access)
+		}
+	}
+}
+
 // TestRefused: what nats-server would not start with, and where.
 func TestRefused(t *testing.T) {
 	for text, want := range map[string]string{

@@ -78,7 +78,7 @@ func (j *judge) doors() []posture.Door {
 		l := &all[i].listener
 		d := posture.Door{Kind: l.kind, On: posture.TriOf(all[i].on), Basis: posture.Declared, Access: posture.Off}
 		if all[i].on {
-			d.Host, d.Port, d.TLSMap = l.host, l.port, l.tlsMap
+			d.Host, d.Port, d.TLSMap = known(l.host), l.port, l.tlsMap
 			d.TLS = posture.TLS{
 				On: posture.TriOf(l.tls != nil), Required: posture.TriOf(l.tls != nil && !l.plain),
 				Verify: posture.TriOf(l.tls != nil && l.tls.ClientAuth == tls.RequireAndVerifyClientCert),

@@ -49,8 +49,8 @@ func (r *reading) server() *posture.Server {
 
 // describe judges a server by its effective options.
 func (r *reading) describe(s *posture.Server, o *server.Options) {
-	s.Name = cmp.Or(o.ServerName, r.src.Name)
-	s.Cluster = cmp.Or(o.Cluster.Name, o.Gateway.Name)
+	s.Name = cmp.Or(known(o.ServerName), r.src.Name)
+	s.Cluster = known(cmp.Or(o.Cluster.Name, o.Gateway.Name))
 	s.SystemAccount = cmp.Or(o.SystemAccount, server.DEFAULT_SYSTEM_ACCOUNT)
 	s.NoConfigFile = posture.No
 	if named := str(r.tree.Root, "system_account"); named != "" {
@@ -74,6 +74,15 @@ func (r *reading) describe(s *posture.Server, o *server.Options) {
 			s.Operators = append(s.Operators, operatorOf(op))
 		}
 	}
+}
+
+// known is a name, but "" where it is only what was filled in for a variable
+// without a value.
+func known(name string) string {
+	if unsetValue.MatchString(name) {
+		return ""
+	}
+	return name
 }
 
 // operatorOf is an operator as its JWT describes it.
