@@ -34,7 +34,7 @@ const enoughVerdicts = 250
 //	go test ./integration -run '^TestAccuracy$' -update
 func TestAccuracy(t *testing.T) {
 	t.Parallel()
-	var hand, corpus []answer
+	var hand, corpus, inline []answer
 	t.Run("hand", func(t *testing.T) { hand = askAll(t, truthCases(t)) })
 	files := corpusCases(t)
 	t.Run("corpus", func(t *testing.T) {
@@ -46,13 +46,14 @@ func TestAccuracy(t *testing.T) {
 		}
 		corpus = askAll(t, cases)
 	})
+	t.Run("inline", func(t *testing.T) { inline = askLint(t, inlineCases(t)) })
 	if t.Failed() {
 		return
 	}
-	if slices.ContainsFunc(slices.Concat(hand, corpus), func(a answer) bool { return !a.asked }) {
+	if slices.ContainsFunc(slices.Concat(hand, corpus, inline), func(a answer) bool { return !a.asked }) {
 		t.Skip("the page needs all configurations")
 	}
-	page, verdicts := accuracyPage(hand, corpus, files)
+	page, verdicts := accuracyPage(hand, corpus, inline, files)
 	if verdicts < enoughVerdicts {
 		t.Errorf("only %d verdicts, want %d", verdicts, enoughVerdicts)
 	}
@@ -119,7 +120,7 @@ func bold(n int) string {
 const accuracyHead = "| %s | Verdicts | in: open | in: closed | in: unknown | out: closed | out: open | out: unknown |\n|---|--:|--:|--:|--:|--:|--:|--:|\n"
 
 // accuracyPage writes the counts down.
-func accuracyPage(hand, corpus []answer, files []corpusCase) (page []byte, verdicts int) {
+func accuracyPage(hand, corpus, inline []answer, files []corpusCase) (page []byte, verdicts int) {
 	var p bytes.Buffer
 	say := func(format string, v ...any) { fmt.Fprintf(&p, format, v...) }
 	doors, rule := map[string]*tally{}, &tally{}
@@ -129,6 +130,9 @@ func accuracyPage(hand, corpus []answer, files []corpusCase) (page []byte, verdi
 	for i, answers := range [][]answer{hand, corpus} {
 		for _, a := range answers {
 			for _, tr := range a.truths {
+				if tr.unaudited {
+					continue
+				}
 				if doors[tr.door] == nil {
 					doors[tr.door] = &tally{}
 				}
@@ -204,6 +208,8 @@ when they disagree, or when natsentry does not know and its reason is a new one.
 		say("| `%s` | %s |\n", name, cell(refused[name]))
 	}
 
+	p.Write(lintSection(hand, corpus, inline))
+
 	say("\n## What it does not know\n\n| Door | Reason that it gives | Verdicts |\n|---|---|--:|\n")
 	for _, key := range slices.Sorted(maps.Keys(unknowns)) {
 		door, reason, _ := strings.Cut(key, " | ")
@@ -223,6 +229,83 @@ when they disagree, or when natsentry does not know and its reason is a new one.
 	}
 	say("%s", notCounted)
 	return p.Bytes(), total.sum()
+}
+
+// lintSection writes down how often lint is right, beside the two rules that
+// are commonly given instead.
+func lintSection(hand, corpus, inline []answer) []byte {
+	var p bytes.Buffer
+	say := func(format string, v ...any) { fmt.Fprintf(&p, format, v...) }
+	doors, unknowns := map[string]*tally{}, map[string]int{}
+	client, block, flag := &tally{}, &tally{}, &tally{}
+	sources := [3]*tally{{}, {}, {}}
+	judged, bothRefuse, onlyServer := [3]int{}, 0, 0
+	for i, answers := range [][]answer{hand, corpus, inline} {
+		for _, a := range answers {
+			switch {
+			case a.lint == nil:
+			case a.refuse != nil && len(a.lint.server.Config.Refused) > 0:
+				bothRefuse++
+			case a.refuse != nil && !errors.Is(a.refuse, errNoSystem):
+				onlyServer++
+			default:
+				judged[i]++
+			}
+			for _, tr := range a.truths {
+				if tr.lint == nil {
+					continue
+				}
+				if doors[tr.door] == nil {
+					doors[tr.door] = &tally{}
+				}
+				doors[tr.door].add(tr.in, tr.lint.access)
+				sources[i].add(tr.in, tr.lint.access)
+				if tr.lint.access == posture.Unknown {
+					unknowns[tr.door+" | "+tr.lint.reason]++
+				}
+				if tr.door == oracle.Client {
+					client.add(tr.in, tr.lint.access)
+					block.add(tr.in, ifThen(tr.block, posture.Closed, posture.Open))
+					flag.add(tr.in, ifThen(tr.flagged, posture.Open, posture.Closed))
+				}
+			}
+		}
+	}
+	total := &tally{}
+	for _, c := range sources {
+		total.plus(c)
+	}
+	say("\n## Configurations\n\nWhat `natsentry lint` says of a configuration, against the same stranger at a server\nthat runs with it. The same columns must be zero.\n\n")
+	say(accuracyHead, "Door")
+	for _, door := range oracle.Doors() {
+		if doors[door] != nil {
+			say("%s", doors[door].row(door))
+		}
+	}
+	say("%s\n", total.row("all"))
+	say(accuracyHead, "Source")
+	say("%s", sources[0].row(fmt.Sprintf("written by hand: %d configurations", judged[0])))
+	say("%s", sources[1].row(fmt.Sprintf("files of nats-server's tests: %d", judged[1])))
+	say("%s\n", sources[2].row(fmt.Sprintf("in the code of nats-server's tests: %d", judged[2])))
+	say("Of those in code, formatting verbs are replaced by values that the server takes.\n\n")
+	say("The client doors of these configurations by what is commonly advised instead: to look\nfor an `authorization`, `accounts` or `operator` block in the file, or for `Auth\nRequired: true` in `nats server info` once the server runs.\n\n")
+	say(accuracyHead, "Client doors by")
+	say("%s%s%s\n", client.row("natsentry lint"), block.row("a block in the file"), flag.row("Auth Required: true"))
+	say("Of %d configurations with which a server starts, lint refuses none. Of %d with which\nit does not start here, lint refuses %d; the others want certificates, ports or folders\nthat lint does not look at.\n\n",
+		judged[0]+judged[1]+judged[2], bothRefuse+onlyServer, bothRefuse)
+	say("| Door | What lint does not know, and why | Verdicts |\n|---|---|--:|\n")
+	for _, key := range slices.Sorted(maps.Keys(unknowns)) {
+		door, reason, _ := strings.Cut(key, " | ")
+		say("| %s | %s | %d |\n", door, cell(reason), unknowns[key])
+	}
+	return p.Bytes()
+}
+
+func ifThen(yes bool, then, otherwise posture.Access) posture.Access {
+	if yes {
+		return then
+	}
+	return otherwise
 }
 
 const notCounted = `

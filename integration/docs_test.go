@@ -47,6 +47,8 @@ import (
 //	          The output of `natsentry permissions` goes where a comment names
 //	          it, files that commands have written may be included, and
 //	          "$2a$11$..." becomes the hash of a password.
+//	          With file=NAME it is a file for the commands after it instead, and
+//	          nothing is started.
 //	yaml      A file for the commands after it: file=NAME. The day 2027-01-31 is
 //	          one that has not come yet.
 //	go        A program that must run and print something; fleet and user as above.
@@ -409,10 +411,10 @@ func runDocument(t *testing.T, k tools, path string) {
 			s.background(t, b)
 		case b.language == "console":
 			s.console(t, b)
+		case b.language == "yaml", b.language == "conf" && b.attr["file"] != "":
+			s.file(t, b)
 		case b.language == "conf":
 			s.configure(t, b)
-		case b.language == "yaml":
-			s.file(t, b)
 		case b.language == "go":
 			s.program(t, b)
 		}

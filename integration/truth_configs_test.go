@@ -125,6 +125,8 @@ no_auth_user: sys`, client),
 		c("no_auth_user for standard connections only", guest(`, allowed_connection_types: ["STANDARD"]`)+everyDoor, client),
 		c("no_auth_user without a user password", `accounts { APP { users: [ { user: guest } ] } }
 no_auth_user: guest`, client),
+		c("no_auth_user with a hashed password", `accounts { APP { users: [ { user: app, password: app-password }, { user: guest, password: "{{bcrypt "guest-password"}}" } ] } }
+no_auth_user: guest`),
 		c("hidden user", sysAccount, client),
 		c("hidden user, every door", sysAccount+everyDoor, inherited...),
 		c("hidden user, another system account", `accounts { ADMIN { users: [ { user: sys, password: sys-password } ] } }

@@ -43,7 +43,7 @@ func corpusCases(t *testing.T) []corpusCase {
 	cases := make([]corpusCase, 0, len(files))
 	for _, name := range files {
 		c := corpusCase{truthCase: truthCase{
-			name: name, mayRefuse: true, undecided: corpusUndecided[name],
+			name: name, mayRefuse: true, undecided: corpusUndecided[name], file: filepath.Join(root, filepath.FromSlash(name)),
 		}}
 		c.deaf = corpusDeaf[name]
 		file := filepath.Join(root, filepath.FromSlash(name))

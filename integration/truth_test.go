@@ -46,7 +46,8 @@ type truthCase struct {
 	options  func(label func(string) string, o *server.Options)
 	beside   func(t *testing.T, s *fleet.Server) // what must run beside it, like a callout service
 
-	mayRefuse bool // the server may refuse to start with it
+	mayRefuse bool   // the server may refuse to start with it
+	file      string // the configuration itself, where options were made of it
 
 	open      []string          // the doors through which a stranger gets in; nil where only the oracle knows
 	known     bool              // open is the whole truth
@@ -60,7 +61,10 @@ type truth struct {
 	in           bool   // the stranger got in
 	how          string // and what decided
 	saying
-	flagged bool // this is the client door, and VARZ says nothing of auth_required
+	flagged   bool    // this is the client door, and VARZ says nothing of auth_required
+	lint      *saying // what lint said of the configuration; nil where it says nothing of this door
+	unaudited bool    // nobody asked the server
+	block     bool    // the configuration has an authorization, accounts or operator block
 }
 
 // truthsAtOnce is how many configurations run at once. They wait more than
@@ -72,11 +76,17 @@ type answer struct {
 	truths []truth
 	asked  bool  // false when the command line left it out
 	refuse error // the server does not start
+	lint   *linted
 }
 
 // askAll asks both parties about every configuration, several at a time. It
 // returns the answers in the order of the configurations.
 func askAll(t *testing.T, cases []truthCase) []answer {
+	t.Helper()
+	return askEach(t, cases, askBoth)
+}
+
+func askEach(t *testing.T, cases []truthCase, ask func(*testing.T, *truthCase) answer) []answer {
 	t.Helper()
 	answers := make([]answer, len(cases))
 	next := make(chan int)
@@ -84,7 +94,7 @@ func askAll(t *testing.T, cases []truthCase) []answer {
 	for range truthsAtOnce {
 		wg.Go(func() {
 			for i := range next {
-				t.Run(cases[i].name, func(t *testing.T) { answers[i] = askBoth(t, &cases[i]) })
+				t.Run(cases[i].name, func(t *testing.T) { answers[i] = ask(t, &cases[i]) })
 			}
 		})
 	}
@@ -116,11 +126,12 @@ func askBoth(t *testing.T, c *truthCase) answer {
 	}
 	tried, err := add("tried", func(*server.Options) {})
 	if err != nil && c.mayRefuse {
-		return answer{asked: true, refuse: err}
+		return answer{asked: true, refuse: err, lint: lintCase(t, c, nil)}
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
+	l := lintCase(t, c, tried)
 	var noSystem bool
 	audited, err := add("audited", func(o *server.Options) {
 		noSystem = systemAccountOf(o) == ""
@@ -131,7 +142,7 @@ func askBoth(t *testing.T, c *truthCase) answer {
 		})
 	})
 	if err != nil && noSystem && c.mayRefuse {
-		return answer{asked: true, refuse: errNoSystem}
+		return answer{asked: true, refuse: errNoSystem, lint: l, truths: lintTruths(t, c, l, tried)}
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +150,11 @@ func askBoth(t *testing.T, c *truthCase) answer {
 	nc := connectSys(t, f.Server("hub"))
 	waitActive(t, f, f.Server("hub"), 2)
 	verdicts := audit(t, nc, audited.ID())
-	return answer{asked: true, truths: compare(t, c, verdicts, targetOf(tried, c))}
+	truths := compare(t, c, verdicts, targetOf(tried, c))
+	for i := range truths {
+		l.add(t, &truths[i])
+	}
+	return answer{asked: true, truths: truths, lint: l}
 }
 
 // errNoSystem: nobody can ask such a server anything.
@@ -294,6 +309,9 @@ func truthDoors() []string {
 	return slices.Insert(doors, slices.Index(doors, oracle.MQTT)+1, mqttTouched)
 }
 
+// noCertificate is what becomes of everybody at a TLS listener without one.
+const noCertificate = "remote error: tls: unrecognized name"
+
 // try lets the stranger try every door, all at the same time.
 func try(t *testing.T, c *truthCase, target *oracle.Target) map[string]oracle.Outcome {
 	t.Helper()
@@ -307,7 +325,7 @@ func try(t *testing.T, c *truthCase, target *oracle.Target) map[string]oracle.Ou
 			o, err := oracle.Try(t.Context(), target, doorName)
 			why := c.undecided[doorName]
 			switch {
-			case errors.Is(err, oracle.ErrUndecided) && why != "" && strings.Contains(err.Error(), why):
+			case errors.Is(err, oracle.ErrUndecided) && (why != "" && strings.Contains(err.Error(), why) || strings.Contains(err.Error(), noCertificate)):
 				return
 			case err != nil:
 				t.Errorf("%s: %v", doorName, err)

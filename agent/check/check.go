@@ -103,6 +103,27 @@ type Remedy struct {
 	Reload bool   // a reload applies it; otherwise the server must be restarted
 }
 
+// Sight says of what a check can judge.
+type Sight uint8
+
+// The values of Sight.
+const (
+	Live Sight = iota // servers that run
+	Lint              // their configurations
+	Both
+)
+
+var sightNames = [...]string{Live: "live", Lint: "lint", Both: "both"}
+
+func (s Sight) String() string { return sightNames[min(int(s), len(sightNames)-1)] }
+
+// MarshalText writes the word that documents use.
+func (s Sight) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// sees tells whether a check can judge what is known from configurations, or
+// what is known from servers that run.
+func (s Sight) sees(config bool) bool { return s == Both || (s == Lint) == config }
+
 // Check is one entry of the catalogue. Exactly one of Door, Server, Group,
 // Operator, Account, Inside and Advisory is set.
 type Check struct {
@@ -111,6 +132,7 @@ type Check struct {
 	Severity Severity
 	Title    string // what is wrong, in a few words
 	Doc      string // why it matters, and how it is judged
+	Sight    Sight
 	Needs    posture.Input
 	Since    posture.Since // servers older than this cannot tell
 
@@ -125,6 +147,10 @@ type Check struct {
 	Account  func(Policy, *posture.Snapshot, Account) Verdict
 	Inside   func(Policy, *posture.Snapshot, *Inside) Verdict
 	Advisory func(Policy, *posture.Snapshot, *posture.Server, *advisory.Advisory, advisory.Answer) Verdict
+
+	// Config judges a configuration, where running servers are judged in another
+	// way than by Server.
+	Config func(Policy, *posture.Snapshot, *posture.Server) Verdict
 
 	Remedy   Remedy                   // when the cause has none of its own
 	Remedies map[posture.Cause]Remedy // by cause

@@ -71,6 +71,44 @@ func TestMissingAnswersNeverPass(t *testing.T) {
 	}
 }
 
+// TestSight: servers that run are judged by what judges those, and configurations
+// by what judges these.
+func TestSight(t *testing.T) {
+	for config, snap := range map[bool]*posture.Snapshot{false: fleet(server("n1")), true: configured()} {
+		seen := map[string]bool{}
+		for _, r := range Evaluate(snap, DefaultPolicy()) {
+			seen[r.Check.ID] = true
+			if config && r.Outcome == Fail && r.Check != door001 {
+				t.Errorf("%s fails on a configuration without anything to find", r.Check.ID)
+			}
+		}
+		for _, c := range Catalogue() {
+			subjects := c.Group == nil && c.Operator == nil && c.Account == nil && (c.Inside == nil || config)
+			if want := c.Sight == Both || (c.Sight == Lint) == config; seen[c.ID] != want && (subjects || !want) {
+				t.Errorf("%s judges configurations: %v, and is %s", c.ID, config, c.Sight)
+			}
+		}
+	}
+}
+
+// TestConfigurations: a configuration is its own truth, so that a door that it
+// closes passes, and each finding tells a place.
+func TestConfigurations(t *testing.T) {
+	place := posture.Place{File: "n1.conf", Line: 3, Column: 1}
+	door := func(a posture.Access) *posture.Snapshot {
+		return configured(door(posture.Client, func(d *posture.Door) {
+			d.Access, d.Basis, d.Reason = a, posture.Declared, "a test"
+			d.Evidence = []posture.Evidence{place.Says(a, "a test")}
+		}))
+	}
+	for access, want := range map[posture.Access]Outcome{posture.Open: Fail, posture.Closed: Pass, posture.Unknown: Unknown} {
+		r := door001.judge(nil, door(access), DefaultPolicy())[0]
+		if r.Outcome != want || len(r.Evidence) != 1 || r.Evidence[0].Source != "n1.conf:3:1" || *r.Evidence[0].Place != place {
+			t.Errorf("%s: %+v", access, r)
+		}
+	}
+}
+
 func TestSeverityBends(t *testing.T) {
 	exposed := DefaultPolicy()
 	exposed.LoopbackExposed = true

@@ -44,11 +44,14 @@ var cred001 = &Check{
 }
 
 var cred002 = &Check{
-	ID: "CRED_002", Severity: Info,
+	Sight: Both,
+	ID:    "CRED_002", Severity: Info,
 	Title: "users log in with a password",
 	Doc: "A password is sent to the server with every connection, is the same for all who use it, and stands in the configuration: in clear, unless it is a bcrypt hash, which a running server does not show. " +
-		"nkeys and JWTs are never sent. natsentry's own user is not counted, nor are users that strangers are taken for.",
-	Needs: everyoneInputs,
+		"nkeys and JWTs are never sent. natsentry's own user is not counted, nor are users that strangers are taken for. " +
+		"Of a configuration it tells passwords and tokens that stand there in clear, as a warning: whoever reads the file, a backup, an image or a pull request can log in with them. Values out of the environment are not counted.",
+	Needs:  everyoneInputs,
+	Config: inClear,
 	Inside: func(_ Policy, _ *posture.Snapshot, in *Inside) Verdict {
 		users := in.pick(func(m *Member) bool { return m.Login == posture.LoginPassword && !m.guest() })
 		users = slices.DeleteFunc(users, (*crowd).ours)
@@ -61,6 +64,12 @@ var cred002 = &Check{
 		default:
 			return pass("nobody came in with a password")
 		}
+	},
+	Remedies: map[posture.Cause]Remedy{
+		causeInClear: {
+			Text:   "Put a bcrypt hash there (`nats server passwd`), or a variable of the environment, and reload: the clients' password stays the same, so they stay connected or come back. Change a password that was ever stored in clear.",
+			Config: "users: [ { user: app, password: \"$2a$11$...\" } ]   # or: password: $APP_PASSWORD\n", Reload: true,
+		},
 	},
 	Remedy: Remedy{
 		Text:   "Make each password long and random, write it as a bcrypt hash, and send it over TLS only. Better give the users nkeys, or move to JWTs. A user whose password changes is dropped by the reload.",

@@ -43,7 +43,8 @@ authorization {}   # says that nobody else is meant to get in
 const dropsStrangers = "Clients that are connected without credentials are dropped at once with an authorization violation: give them credentials first."
 
 var door001 = &Check{
-	ID: "DOOR_001", Aliases: []string{"SERVER_007"}, Severity: Critical,
+	Sight: Both,
+	ID:    "DOOR_001", Aliases: []string{"SERVER_007"}, Severity: Critical,
 	Title: "client port lets anonymous clients in",
 	Doc: "Whoever reaches the port reads, writes and impersonates everything in the account where he lands. " +
 		"A server that reports auth_required is not closed for that: no_auth_user, the hidden user, a default sentinel and a callout " +
@@ -86,6 +87,14 @@ var door001 = &Check{
 				"Look at default_sentinel in the configuration, and at what the callout service answers to a client without credentials.",
 			Reload: true,
 		},
+		posture.CauseSentinel: {
+			Text:   "default_sentinel is the JWT of a user without limits, and is given to whoever brings none. Remove it, or make it one of an account whose auth callout decides, and restart.",
+			Config: "# remove: default_sentinel: ...\n",
+		},
+		posture.CauseCalloutAlone: {
+			Text:   "There are no users beside the auth callout, so the server asks nobody: who sends no CONNECT publishes and subscribes without the callout being asked. Give the callout's service a user and reload. " + dropsStrangers,
+			Config: "authorization {\n  users: [ { user: callout, password: \"$2a$11$...\" } ]\n  auth_callout { issuer: A..., auth_users: [ callout ] }\n}\n", Reload: true,
+		},
 		posture.CauseCalloutAdmits: {
 			Text:   "The auth callout service signs everybody, whatever credentials come. Mend the service: the server does what it says. Clients stay connected until their user expires.",
 			Reload: true,
@@ -102,7 +111,8 @@ var door001 = &Check{
 }
 
 var door002 = &Check{
-	ID: "DOOR_002", Severity: Critical,
+	Sight: Both,
+	ID:    "DOOR_002", Severity: Critical,
 	Title: "websocket port lets anonymous clients in",
 	Doc: "A browser, or anything that speaks websocket, gets in without credentials. The websocket block can override the server's authentication: " +
 		"websocket.no_auth_user opens this port on a server whose client port is closed, and VARZ shows it. A username or token of the websocket block guards only this port, and VARZ does not show it.",
@@ -124,7 +134,8 @@ var door002 = &Check{
 }
 
 var door003 = &Check{
-	ID: "DOOR_003", Severity: Critical,
+	Sight: Both,
+	ID:    "DOOR_003", Severity: Critical,
 	Title: "MQTT port lets anonymous clients in",
 	Doc: "The door is touched only when that is asked for (--probe-mqtt): an MQTT CONNECT that is let in creates five JetStream streams in the account. Otherwise it is judged by VARZ: " +
 		"mqtt.no_auth_user opens it; without an override it is as open as the client port. A tls_map, or TLS of its own, leaves it unknown.",
@@ -159,6 +170,8 @@ func openDoor(_ Policy, _ *posture.Snapshot, s *posture.Server, d *posture.Door)
 	case d.Cause == posture.CauseCertificateOnly:
 		return fail(d.Cause, "%s lets any certificate of its CA in on its %s port %s, under no name", s.Name, d.Kind, d.Address()).
 			with(Warning, d.Evidence...)
+	case d.Access == posture.Closed && s.Config != nil:
+		return pass("the configuration keeps strangers out").with(NoSeverity, d.Evidence...)
 	case d.Access == posture.Closed && d.Basis > posture.Reported:
 		return pass("a stranger was refused").with(NoSeverity, d.Evidence...)
 	case d.Access == posture.Closed:
@@ -209,7 +222,8 @@ func contradicted(d *posture.Door) bool {
 }
 
 var door004 = &Check{
-	ID: "DOOR_004", Severity: Critical,
+	Sight: Both,
+	ID:    "DOOR_004", Severity: Critical,
 	Title: "leafnode port lets anonymous leafs in",
 	Doc: "Whoever joins as a leafnode exchanges all messages of the account where he lands. The door is the leafnode port, and the path /leafnode of the websocket port. " +
 		"Before 2.12.0 a leafnode port without authorization of its own lets anonymous leafs in even where the client port is closed.",
@@ -230,7 +244,8 @@ var door004 = &Check{
 }
 
 var door005 = &Check{
-	ID: "DOOR_005", Severity: Critical,
+	Sight: Both,
+	ID:    "DOOR_005", Severity: Critical,
 	Title: "route port lets anybody join the cluster",
 	Doc:   "Whoever joins a cluster as a server reads and writes every account. A touch is an anonymous client that the port turns away: before its authorization, or after.",
 	Needs: posture.Varz,
@@ -244,7 +259,8 @@ var door005 = &Check{
 }
 
 var door006 = &Check{
-	ID: "DOOR_006", Severity: Critical,
+	Sight: Both,
+	ID:    "DOOR_006", Severity: Critical,
 	Title: "gateway port lets anybody join the super-cluster",
 	Doc:   "Whoever joins as a gateway exchanges messages of every account with the super-cluster. A touch is an anonymous client that the port turns away: before its authorization, or after.",
 	Needs: posture.Varz,
@@ -258,13 +274,17 @@ var door006 = &Check{
 }
 
 var door007 = &Check{
-	ID: "DOOR_007", Severity: Warning,
+	Sight: Both,
+	ID:    "DOOR_007", Severity: Warning,
 	Title: "HTTP monitoring is reachable beyond loopback",
 	Doc: "The monitoring port never asks for credentials, not even over HTTPS with client certificates. It shows connections, subjects, accounts and configuration " +
 		"to whoever reaches it. It should listen on loopback, or behind something that authenticates.",
 	Needs: posture.Varz,
 	Doors: []posture.DoorKind{posture.Monitor}, Proves: true,
 	Door: func(policy Policy, _ *posture.Snapshot, s *posture.Server, d *posture.Door) Verdict {
+		if d.Access == posture.Unknown && s.Config != nil {
+			return unknown("%s", d.Reason).with(NoSeverity, d.Evidence...)
+		}
 		if d.Loopback() && !policy.LoopbackExposed {
 			return pass("it listens on loopback")
 		}
@@ -275,6 +295,27 @@ var door007 = &Check{
 		Config: "http: \"127.0.0.1:8222\"\n",
 	},
 	Refs: []string{refMonitoring},
+}
+
+var door008 = &Check{
+	Sight: Lint,
+	ID:    "DOOR_008", Severity: Warning,
+	Title: "profiling port is open",
+	Doc: "prof_port serves Go's profiler over HTTP to whoever reaches it, and never asks for credentials: memory, goroutines and command line of the server can be read, and profiles cost CPU. " +
+		"It listens on the host of the client port. Nothing that a running server answers shows it, so it is found in the configuration only.",
+	Doors: []posture.DoorKind{posture.Profile},
+	Door: func(policy Policy, _ *posture.Snapshot, s *posture.Server, d *posture.Door) Verdict {
+		switch {
+		case d.Access != posture.Open:
+			return unknown("%s", d.Reason).with(NoSeverity, d.Evidence...)
+		case d.Loopback() && !policy.LoopbackExposed:
+			return pass("it listens on loopback")
+		default:
+			return fail(d.Cause, "%s lets everybody who reaches %s profile it", s.Name, d.Address()).with(NoSeverity, d.Evidence...)
+		}
+	},
+	Remedy: Remedy{Text: "Remove prof_port and restart: a reload does not close the listener. Turn it on where and while it is needed, behind a firewall.", Config: "# remove: prof_port: ...\n"},
+	Refs:   []string{refMonitoring},
 }
 
 var door009 = &Check{

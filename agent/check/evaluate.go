@@ -37,7 +37,7 @@ func Evaluate(snap *posture.Snapshot, policy Policy) []Result {
 	out := make([]Result, 0, subjects*len(snap.Servers))
 	in := insides(snap)
 	for _, c := range Catalogue() {
-		if c.Inside != nil {
+		if c.Inside != nil && !snap.Config {
 			out = c.judgeInside(out, snap, policy, in)
 			continue
 		}
@@ -47,6 +47,15 @@ func Evaluate(snap *posture.Snapshot, policy Policy) []Result {
 }
 
 func (c *Check) judge(out []Result, snap *posture.Snapshot, policy Policy) []Result {
+	if !c.Sight.sees(snap.Config) {
+		return out
+	}
+	if snap.Config && c.Config != nil {
+		for _, s := range snap.Servers {
+			out = append(out, Result{Check: c, Scope: serverScope(s), Looked: s.Looked, Verdict: c.Config(policy, snap, s)})
+		}
+		return out
+	}
 	if c.Group != nil {
 		nameless := unnamed(snap)
 		for _, g := range groups(snap, c.By) {
@@ -108,6 +117,9 @@ func (c *Check) judgeDoor(policy Policy, snap *posture.Snapshot, s *posture.Serv
 // cannotTell is the one place where a missing answer or an old server makes
 // an outcome Unknown. ok means that the check may judge.
 func (c *Check) cannotTell(s *posture.Server) (v Verdict, ok bool) {
+	if s.Config != nil {
+		return Verdict{}, true // nothing was to be asked
+	}
 	if !s.Heard.Has(c.Needs) {
 		missing := (c.Needs &^ s.Heard).InputNames()
 		return unknown("no answer to %s", strings.Join(missing, ", ")), false

@@ -220,13 +220,82 @@ var fixtures = map[string]struct {
 		pass:    fleet(server("n1")),
 		unknown: fleet(server("n1", runs("2.15.2-")), server("n2", deaf)),
 	},
+	"DOOR_008": {
+		fail:    configured(on(posture.Profile, "0.0.0.0", says(posture.Open))),
+		pass:    configured(on(posture.Profile, "127.0.0.1", says(posture.Open))),
+		unknown: configured(on(posture.Profile, "0.0.0.0", says(posture.Unknown))),
+	},
+	"SESS_004": {
+		fail:    configured(login(posture.ConfigLogin{User: "app", Where: "authorization", Secret: posture.SecretNone})),
+		pass:    configured(login(posture.ConfigLogin{User: "app", Where: "authorization", Secret: posture.SecretHashed})),
+		unknown: fleet(server("n1")),
+	},
+	"CRED_003": {
+		fail:    configured(login(posture.ConfigLogin{User: "app", Where: "authorization", Secret: posture.SecretPlain, Length: 11})),
+		pass:    configured(login(posture.ConfigLogin{User: "app", Where: "authorization", Secret: posture.SecretPlain, Length: 12})),
+		unknown: configured(login(posture.ConfigLogin{User: "app", Where: "authorization", Secret: posture.SecretUnset})),
+	},
+	"CRED_004": {
+		fail: configured(login(posture.ConfigLogin{User: "app", Where: "accounts.APP", Client: true}),
+			login(posture.ConfigLogin{User: "web", Where: "accounts.APP", Client: true, Restricted: true})),
+		pass: configured(login(posture.ConfigLogin{User: "app", Where: "accounts.APP", Client: true}),
+			login(posture.ConfigLogin{User: "web", Where: "accounts.WEB", Client: true})),
+		unknown: configured(refused),
+	},
+	"JWT_040": {
+		fail:    configured(resolver(posture.Resolver{Kind: "full", AllowDelete: true})),
+		pass:    configured(resolver(posture.Resolver{Kind: "full"})),
+		unknown: configured(refused),
+	},
+	"JWT_041": {
+		fail:    configured(resolver(posture.Resolver{Kind: "memory"})),
+		pass:    configured(resolver(posture.Resolver{Kind: "full"})),
+		unknown: configured(refused),
+	},
+	"CONF_001": {
+		fail:    configured(commented, door(posture.Client, says(posture.Open))),
+		pass:    configured(commented, door(posture.Client, says(posture.Closed))),
+		unknown: configured(commented, refused),
+	},
+	"CONF_002": {
+		fail: configured(config(func(c *posture.Config) {
+			c.Overridden = []posture.Override{{Key: "authorization", Lost: line(1), Kept: line(2)}}
+		})),
+		pass:    configured(),
+		unknown: configured(refused),
+	},
+	"CONF_003": {
+		fail: configured(config(func(c *posture.Config) {
+			c.Spellings = []posture.Spelling{{Keys: []string{"pass", "password"}, Places: []posture.Place{line(1), line(2)}, Auth: true}}
+		})),
+		pass:    configured(),
+		unknown: configured(refused),
+	},
+	"CONF_004": {
+		fail: configured(config(func(c *posture.Config) {
+			c.Guests = []posture.Guest{{User: "guest", Account: "APP", Place: line(1)}}
+		})),
+		pass:    configured(),
+		unknown: configured(refused),
+	},
+	"CONF_005": {
+		fail: configured(config(func(c *posture.Config) {
+			c.Unset = []posture.Unset{{Name: "PORT", Key: "port", Place: line(1)}}
+		})),
+		pass:    configured(),
+		unknown: configured(refused),
+	},
+	"CONF_007": {
+		fail:  configured(refused),
+		pass:  configured(),
+		never: "nats-server takes a configuration, or it does not",
+	},
 	"SESS_003": {
 		fail:    fleet(server("n1", inside(in("$SYS", plain(posture.LoginPassword, "stranger"))))),
 		pass:    fleet(server("n1", inside(in("$SYS", plain(posture.LoginPassword, "admin"))))),
 		unknown: fleet(server("n1")),
 		policy:  map[Outcome]Policy{Fail: expecting("admin"), Pass: expecting("admin"), Unknown: expecting("admin")},
 	},
-	"SESS_004": {unknown: fleet(server("n1"))},
 	"SESS_005": {
 		fail:    operated(revokes("UA"), jwtUser("UA", nil)),
 		pass:    operated(revokes("UB"), jwtUser("UA", nil)),
@@ -368,6 +437,41 @@ var fixtures = map[string]struct {
 	},
 }
 
+// configured is a configuration, of a server that does not run.
+func configured(changes ...func(*posture.Server)) *posture.Snapshot {
+	s := server("n1.conf")
+	s.Heard, s.Config = 0, &posture.Config{File: "n1.conf"}
+	for _, change := range changes {
+		change(s)
+	}
+	snap := fleet(s)
+	snap.Config = true
+	return snap
+}
+
+func config(change func(*posture.Config)) func(*posture.Server) {
+	return func(s *posture.Server) { change(s.Config) }
+}
+
+func line(n int) posture.Place { return posture.Place{File: "n1.conf", Line: n, Column: 1} }
+
+func login(l posture.ConfigLogin) func(*posture.Server) {
+	return config(func(c *posture.Config) { c.Logins = append(c.Logins, l) })
+}
+
+func resolver(r posture.Resolver) func(*posture.Server) {
+	return config(func(c *posture.Config) { c.Resolver = &r })
+}
+
+func says(a posture.Access) func(*posture.Door) {
+	return func(d *posture.Door) { d.Access, d.Basis, d.Reason = a, posture.Declared, "a test" }
+}
+
+var (
+	refused   = config(func(c *posture.Config) { c.Refused = []posture.Remark{{Place: line(1), Text: "a test"}} })
+	commented = config(func(c *posture.Config) { c.Commented = []posture.Remark{{Place: line(1), Text: "authorization"}} })
+)
+
 // trusts puts a server into operator mode, under an operator of whom there is
 // nothing to say.
 func trusts(change ...func(*posture.Operator)) func(*posture.Server) {
@@ -445,13 +549,7 @@ func listened(since time.Duration, servers ...*posture.Server) *posture.Snapshot
 
 // neverPasses names the checks for which $SYS holds no positive evidence.
 var neverPasses = map[string]string{
-	"TLS_003":  "$SYS does not show whether certificates are mapped to users",
-	"SESS_004": "$SYS does not show whether users have a password",
-}
-
-// neverFails names the checks that only a configuration file decides.
-var neverFails = map[string]string{
-	"SESS_004": "$SYS does not show whether users have a password",
+	"TLS_003": "$SYS does not show whether certificates are mapped to users",
 }
 
 // TestEveryCheckHasItsFixtures runs each check on its fixtures, and fails
@@ -467,7 +565,7 @@ func TestEveryCheckHasItsFixtures(t *testing.T) {
 				want  Outcome
 				snap  *posture.Snapshot
 				never string
-			}{{Fail, fx.fail, neverFails[c.ID]}, {Pass, fx.pass, neverPasses[c.ID]}, {Unknown, fx.unknown, fx.never}} {
+			}{{Fail, fx.fail, ""}, {Pass, fx.pass, neverPasses[c.ID]}, {Unknown, fx.unknown, fx.never}} {
 				if f.snap == nil {
 					if f.never == "" {
 						t.Errorf("no fixture for %s, and no reason why there is none", f.want)

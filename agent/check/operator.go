@@ -18,7 +18,8 @@ const claimWarning = 30 * 24 * time.Hour
 const restartOperator = "Servers read the operator JWT at their start only: put the new one (`nsc describe operator --raw`) where their configuration names it, and restart them one at a time. Clients are disconnected by each restart and come back. "
 
 var jwt001 = &Check{
-	ID: "JWT_001", Severity: Warning,
+	Sight: Both,
+	ID:    "JWT_001", Severity: Warning,
 	Title: "operator without signing keys",
 	Doc: "Accounts can only be signed by the operator's identity key, which then has to be at hand whenever an account changes. Whoever gets hold of it owns everything, and it cannot be replaced without replacing the operator; a signing key can. " +
 		"Judged by the operator's claim that servers show in VARZ trusted_operators_claim.",
@@ -34,7 +35,8 @@ var jwt001 = &Check{
 }
 
 var jwt002 = &Check{
-	ID: "JWT_002", Severity: Warning,
+	Sight: Both,
+	ID:    "JWT_002", Severity: Warning,
 	Title: "identity keys may sign",
 	Doc:   "Without strict signing key usage, servers take accounts that the operator's identity key has signed as well as those of signing keys, and users that an account's identity key has signed: the keys that should be locked away still work, and their use goes unnoticed.",
 	Operator: func(_ Policy, _ *posture.Snapshot, o Operator) Verdict {
@@ -48,7 +50,8 @@ var jwt002 = &Check{
 }
 
 var jwt003 = &Check{
-	ID: "JWT_003", Severity: Warning,
+	Sight: Both,
+	ID:    "JWT_003", Severity: Warning,
 	Title: "operator names no system account",
 	Doc:   "The operator's claim does not say which account is the system account. Each configuration file then says so by itself, and one that does not, or says otherwise, starts: nobody who watches the others sees that server.",
 	Operator: func(_ Policy, _ *posture.Snapshot, o Operator) Verdict {
@@ -62,7 +65,8 @@ var jwt003 = &Check{
 }
 
 var jwt004 = &Check{
-	ID: "JWT_004", Severity: Warning,
+	Sight: Both,
+	ID:    "JWT_004", Severity: Warning,
 	Title: "operator JWT expires",
 	Doc:   "Critical when it has expired, a warning within the last 30 days. nats-server 2.15.2 does not look at it: it starts, and goes on, with an operator JWT that has expired. nsc and other tools do, and then sign and push nothing.",
 	Operator: func(_ Policy, snap *posture.Snapshot, o Operator) Verdict {
@@ -82,7 +86,8 @@ var jwt004 = &Check{
 }
 
 var jwt005 = &Check{
-	ID: "JWT_005", Severity: Info,
+	Sight: Both,
+	ID:    "JWT_005", Severity: Info,
 	Title: "operator names service URLs without TLS",
 	Doc:   "nsc, and whoever sets clients up by the operator's JWT, connects where it says. By nats://, ws:// or http:// the JWTs of accounts and users cross the wire in clear, and nobody checks who is at the other end. nats:// is upgraded where the server insists on TLS.",
 	Operator: func(_ Policy, _ *posture.Snapshot, o Operator) Verdict {
@@ -98,5 +103,10 @@ var jwt005 = &Check{
 
 // shown is a part of the operator's claim as evidence.
 func (o *Operator) shown(field, value string) posture.Evidence {
+	for _, s := range o.Servers {
+		if s.Config != nil {
+			return s.Config.At("operator").Says(posture.Unknown, "of the operator's claim: "+field+" "+value)
+		}
+	}
 	return reported("VARZ trusted_operators_claim "+field, value)
 }

@@ -148,11 +148,13 @@ func sessions(crowds []*crowd) string {
 }
 
 var sess004 = &Check{
-	ID: "SESS_004", Severity: Warning,
+	Sight: Both,
+	ID:    "SESS_004", Severity: Warning,
 	Title: "a user logs in by its name alone",
 	Doc: "A user of the configuration without a password, or with an empty one, is let in to whoever knows its name. Only the configuration file shows that: its sessions look like any other, and natsentry tries no names. " +
-		"On a running server it stays unknown.",
-	Needs: posture.Varz,
+		"On a running server it stays unknown. A user who is the name of a certificate on a listener that maps certificates is not meant, nor is a no_auth_user.",
+	Needs:  posture.Varz,
+	Config: nameOnly,
 	Server: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
 		if s.AuthMode != posture.AuthStatic {
 			return Verdict{Outcome: NotApplicable, Summary: "no users in its configuration"}

@@ -38,10 +38,19 @@ var tls001 = &Check{
 	Refs:   []string{refTLS},
 }
 
+// said is what a server says, or its configuration.
+func said(s *posture.Server, source, value string, keys ...string) posture.Evidence {
+	if s.Config == nil {
+		return reported(source, value)
+	}
+	return s.Config.At(keys...).Says(posture.Unknown, keys[0]+" makes it so")
+}
+
 func days(d time.Duration) string { return count(int(d/(24*time.Hour)), "day") }
 
 var tls002 = &Check{
-	ID: "TLS_002", Severity: Warning,
+	Sight: Both,
+	ID:    "TLS_002", Severity: Warning,
 	Title: "TLS is optional",
 	Doc:   "allow_non_tls lets plaintext clients in beside TLS ones: credentials and messages cross the wire in clear, and verify does not hold for them. VARZ shows it as a certificate without tls_required.",
 	Needs: posture.Varz,
@@ -52,7 +61,9 @@ var tls002 = &Check{
 			return pass("TLS is required")
 		case d.TLS.On == posture.Yes:
 			return fail(posture.CauseAllowNonTLS, "%s lets plaintext clients in on its TLS port %s", s.Name, d.Address()).
-				with(NoSeverity, reported("VARZ tls_required", "absent, with a certificate configured"))
+				with(NoSeverity, said(s, "VARZ tls_required", "absent, with a certificate configured", "allow_non_tls"))
+		case d.TLS.On == posture.Unseen && s.Config != nil:
+			return unknown("%s", d.Reason)
 		case d.TLS.On == posture.Unseen:
 			return unknown("version %s does not show whether TLS is configured beside plaintext", s.Version)
 		default:
@@ -64,7 +75,8 @@ var tls002 = &Check{
 }
 
 var tls003 = &Check{
-	ID: "TLS_003", Severity: Warning,
+	Sight: Both,
+	ID:    "TLS_003", Severity: Warning,
 	Title: "certificates are verified, but nobody is named by them",
 	Doc: "verify without a mapping encrypts and checks the CA, and gives no NATS identity: every certificate of the CA is the same user. " +
 		"VARZ shows it when no authentication is on; a server with users may map or not, and that stays unknown.",
@@ -74,9 +86,15 @@ var tls003 = &Check{
 		switch {
 		case d.TLS.Verify == posture.No:
 			return Verdict{Outcome: NotApplicable, Summary: "no client certificates are asked for"}
+		case d.TLS.Verify == posture.Unseen && s.Config != nil:
+			return unknown("%s", d.Reason)
+		case s.Config != nil && d.TLSMap:
+			return pass("certificates are mapped to users")
+		case s.Config != nil && s.AuthRequired == posture.Yes:
+			return pass("credentials are asked for beside the certificate")
 		case d.TLS.Verify == posture.Yes && s.AuthRequired == posture.No:
 			return fail(posture.CauseCertificateOnly, "%s verifies client certificates on %s and names nobody by them", s.Name, d.Address()).
-				with(NoSeverity, reported("VARZ tls_verify, auth_required", "true, absent"))
+				with(NoSeverity, said(s, "VARZ tls_verify, auth_required", "true, absent", "tls.verify", "tls"))
 		default:
 			return unknown("$SYS does not show whether certificates are mapped to users")
 		}
@@ -133,7 +151,8 @@ var tls004 = &Check{
 }
 
 var tls005 = &Check{
-	ID: "TLS_005", Severity: Warning,
+	Sight: Both,
+	ID:    "TLS_005", Severity: Warning,
 	Title: "websocket without TLS",
 	Doc:   "no_tls: credentials and messages of websocket clients cross the wire in clear, unless something in front of the server ends TLS. On a loopback listener that is taken for granted.",
 	Needs: posture.Varz,
@@ -142,13 +161,15 @@ var tls005 = &Check{
 		switch {
 		case d.TLS.On == posture.Yes:
 			return pass("TLS is on")
+		case d.TLS.On == posture.Unseen && s.Config != nil:
+			return unknown("%s", d.Reason)
 		case d.TLS.On == posture.Unseen:
 			return unknown("whether the listener has TLS was not seen")
 		case d.Loopback() && !policy.LoopbackExposed:
 			return pass("it listens on loopback")
 		default:
 			return fail("", "%s speaks plaintext on its websocket port %s", s.Name, d.Address()).
-				with(NoSeverity, reported("VARZ websocket.no_tls", "true"))
+				with(NoSeverity, said(s, "VARZ websocket.no_tls", "true", "websocket.no_tls", "websocket"))
 		}
 	},
 	Remedy: Remedy{

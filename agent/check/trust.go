@@ -27,7 +27,7 @@ func operators(snap *posture.Snapshot) []Operator {
 				byKey[o.Key] = known
 				keys = append(keys, o.Key)
 			}
-			heard := s.Heard.Has(posture.Varz)
+			heard := s.Heard.Has(posture.Varz) || s.Config != nil
 			if heard && !known.heard || heard == known.heard && o.Issued.After(known.Issued) {
 				known.Operator = o
 			}

@@ -91,7 +91,8 @@ func (p *Policy) Waived(c *Check, scope Scope, at time.Time) *Waiver {
 }
 
 var policy001 = &Check{
-	ID: "POLICY_001", Severity: Warning,
+	Sight: Both,
+	ID:    "POLICY_001", Severity: Warning,
 	Title: "a waiver has expired",
 	Doc:   "The policy file accepts a finding until a date that has passed. It covers nothing any more, so what it covered counts again.",
 	By:    BySystem,

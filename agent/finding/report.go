@@ -99,21 +99,28 @@ func NewReport(snap *posture.Snapshot, findings []Finding) *Report {
 			r.Totals.Doors.add(&s.Doors[i])
 		}
 	}
+	r.Totals.Findings = CountFindings(findings)
+	return r
+}
+
+// CountFindings counts findings by severity.
+func CountFindings(findings []Finding) FindingTotals {
+	var t FindingTotals
 	for i := range findings {
 		if findings[i].Waived != nil {
-			r.Totals.Findings.Waived++
+			t.Waived++
 			continue
 		}
 		switch findings[i].Severity {
 		case check.Critical:
-			r.Totals.Findings.Critical++
+			t.Critical++
 		case check.Warning:
-			r.Totals.Findings.Warning++
+			t.Warning++
 		case check.Info, check.NoSeverity:
-			r.Totals.Findings.Info++
+			t.Info++
 		}
 	}
-	return r
+	return t
 }
 
 func (t *DoorTotals) add(d *posture.Door) {
@@ -122,7 +129,7 @@ func (t *DoorTotals) add(d *posture.Door) {
 		t.Open++
 	case posture.Closed:
 		t.Closed++
-		if d.Basis <= posture.Reported {
+		if d.Basis <= posture.Reported && d.Basis != posture.Declared {
 			t.Reported++
 		}
 	case posture.Unknown:

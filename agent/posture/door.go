@@ -11,8 +11,9 @@ import (
 type Evidence struct {
 	Basis  Basis  `json:"basis"`
 	Access Access `json:"access"`
-	Source string `json:"source"` // where it was seen: "VARZ auth_required", "CONNZ cid 12"
-	Value  string `json:"value"`  // what was seen there
+	Source string `json:"source"`          // where it was seen: "VARZ auth_required", "CONNZ cid 12"
+	Value  string `json:"value"`           // what was seen there
+	Place  *Place `json:"place,omitempty"` // of what a configuration declares
 }
 
 // Landing is where an anonymous peer ends up.
@@ -60,6 +61,8 @@ const (
 	CauseNoAuthBlock   Cause = "no-auth-block" // a file without users
 	CauseNoAuthUser    Cause = "no-auth-user"  // whoever brings no credentials is taken for that user
 	CauseCalloutAdmits Cause = "callout-admits-all"
+	CauseCalloutAlone  Cause = "callout-without-users" // who sends no CONNECT is not asked
+	CauseSentinel      Cause = "default-sentinel"      // whoever brings no JWT is given that one
 	// CauseOperatorAdmits and CauseAnonymousAdmitted name their candidates:
 	// nothing that a stranger or $SYS sees tells them apart.
 	CauseOperatorAdmits    Cause = "default-sentinel-or-callout-admits-all"
@@ -77,16 +80,23 @@ const (
 	CauseNeverAsks         Cause = "never-asks"        // the protocol has no authentication: HTTP monitoring
 )
 
+// RandomPort is the port of a listener for which the server is to choose one.
+const RandomPort = -1
+
 // Address is host:port as the server gives it, or "" when the door is off.
 func (d *Door) Address() string {
-	if d.On != Yes || d.Port <= 0 {
+	if d.On != Yes || d.Port == 0 {
 		return ""
+	}
+	port := strconv.Itoa(d.Port)
+	if d.Port == RandomPort {
+		port = "random"
 	}
 	host := d.Host
 	if host == "" {
 		host = "0.0.0.0"
 	}
-	return joinHostPort(host, strconv.Itoa(d.Port))
+	return joinHostPort(host, port)
 }
 
 func joinHostPort(host, port string) string {

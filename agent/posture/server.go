@@ -77,6 +77,7 @@ type Server struct {
 	Change   *Change  // the last configuration change that was seen
 	Reload   *Reload  // the last reload that was asked for over $SYS; nil when none was heard
 	Failures Failures
+	Config   *Config // of a server that does not run: its configuration, from which alone it is known
 }
 
 // Reload is a request to reload that was heard on its way to a server.
@@ -229,6 +230,7 @@ type Snapshot struct {
 	Gaps     []Gap
 	Cost     Cost
 	Hears    Hears
+	Config   bool   // its servers do not run: they are known from their configurations
 	Trust    *Trust // nil until the accounts of servers in operator mode were asked for
 }
 

@@ -196,7 +196,8 @@ func undecided(r *finding.Report) (unknown, reported int) {
 }
 
 // wordOnly tells whether a door is closed on nothing better than the
-// server's word, or that of its configuration.
+// server's word. The configuration of a server that does not run is its own
+// truth.
 func wordOnly(d finding.ReportDoor) bool {
-	return d.Access == posture.Closed && d.Basis <= posture.Reported
+	return d.Access == posture.Closed && d.Basis <= posture.Reported && d.Basis != posture.Declared
 }

@@ -29,6 +29,7 @@ type catalogEntry struct {
 	Severity check.Severity     `json:"severity"`
 	Title    string             `json:"title"`
 	Doc      string             `json:"doc"`
+	Sight    check.Sight        `json:"sight"`
 	Needs    []string           `json:"needs"`
 	Since    []string           `json:"since"`
 	Doors    []posture.DoorKind `json:"doors"`
@@ -45,7 +46,7 @@ type catalogRemedy struct {
 
 func entryOf(c *check.Check) catalogEntry {
 	e := catalogEntry{
-		ID: c.ID, Aliases: append([]string{}, c.Aliases...), Severity: c.Severity, Title: c.Title, Doc: c.Doc,
+		ID: c.ID, Aliases: append([]string{}, c.Aliases...), Severity: c.Severity, Title: c.Title, Doc: c.Doc, Sight: c.Sight,
 		Needs: append([]string{}, c.Needs.InputNames()...), Since: append([]string{}, c.Since...),
 		Doors: append([]posture.DoorKind{}, c.Doors...), Remedies: []catalogRemedy{}, Refs: append([]string{}, c.Refs...),
 	}
@@ -124,9 +125,9 @@ func (t textRenderer) catalogue(w *bufio.Writer, entries []catalogEntry) {
 	tw := table.NewWriter()
 	tw.SetStyle(tableStyle())
 	tw.SuppressTrailingSpaces()
-	tw.AppendRow(table.Row{"CHECK", "SEVERITY", "WHAT IS WRONG", "ALSO KNOWN AS"})
+	tw.AppendRow(table.Row{"CHECK", "SEVERITY", "SEEN", "WHAT IS WRONG", "ALSO KNOWN AS"})
 	for _, e := range entries {
-		tw.AppendRow(table.Row{e.ID, t.severity(e.Severity), e.Title, strings.Join(e.Aliases, ", ")})
+		tw.AppendRow(table.Row{e.ID, t.severity(e.Severity), e.Sight.String(), e.Title, strings.Join(e.Aliases, ", ")})
 	}
 	fmt.Fprintf(w, "%s\n\n`natsentry checks ID` explains one.\n", tw.Render())
 }
@@ -160,6 +161,14 @@ func (e catalogEntry) facts() []string {
 	var facts []string
 	if len(e.Aliases) > 0 {
 		facts = append(facts, "Also known as "+strings.Join(e.Aliases, ", ")+".")
+	}
+	switch e.Sight {
+	case check.Live:
+		facts = append(facts, "Judges servers that run (live).")
+	case check.Lint:
+		facts = append(facts, "Judges configurations (lint).")
+	default:
+		facts = append(facts, "Judges servers that run and configurations (live and lint).")
 	}
 	if len(e.Doors) > 0 {
 		names := make([]string, len(e.Doors))
@@ -196,9 +205,9 @@ func (e catalogEntry) remedyTitle(r catalogRemedy) string {
 
 func markdownCatalogue(w *bufio.Writer, entries []catalogEntry) {
 	fmt.Fprint(w, "<!-- Written by `natsentry checks --format markdown`; do not edit. -->\n\n# Checks\n\n")
-	fmt.Fprint(w, "| Check | Severity | What is wrong | Also known as |\n|---|---|---|---|\n")
+	fmt.Fprint(w, "| Check | Severity | Seen | What is wrong | Also known as |\n|---|---|---|---|---|\n")
 	for _, e := range entries {
-		fmt.Fprintf(w, "| [%s](#%s) | %s | %s | %s |\n", e.ID, strings.ToLower(e.ID), e.Severity, escape(e.Title), strings.Join(e.Aliases, ", "))
+		fmt.Fprintf(w, "| [%s](#%s) | %s | %s | %s | %s |\n", e.ID, strings.ToLower(e.ID), e.Severity, e.Sight, escape(e.Title), strings.Join(e.Aliases, ", "))
 	}
 	for _, e := range entries {
 		fmt.Fprintln(w)

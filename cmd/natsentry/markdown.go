@@ -42,7 +42,7 @@ func (m markdownRenderer) report(w *bufio.Writer, r *finding.Report) error {
 }
 
 func (m markdownRenderer) matrix(w *bufio.Writer, r *finding.Report) {
-	x := newMatrix(r)
+	x := newMatrix(r, shownDoors)
 	fmt.Fprint(w, "## Doors\n\n")
 	if len(x.servers) == 0 {
 		fmt.Fprint(w, "No server was heard.\n")

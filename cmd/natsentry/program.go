@@ -147,7 +147,7 @@ line, and so are its contexts.`,
 	).Replace(root.UsageTemplate()))
 	p.connection.register(root, p)
 	root.AddCommand(
-		p.auditCommand(), p.probeCommand(), p.sessionsCommand(), p.runCommand(), p.watchCommand(), p.historyCommand(), p.demoCommand(),
+		p.auditCommand(), p.lintCommand(), p.probeCommand(), p.sessionsCommand(), p.runCommand(), p.watchCommand(), p.historyCommand(), p.demoCommand(),
 		p.checksCommand(), p.advisoriesCommand(), p.fixCommand(), p.permissionsCommand(), p.setupCommand(), p.versionCommand(), p.completionCommand(),
 	)
 	for _, cmd := range root.Commands() {

@@ -145,9 +145,9 @@ type matrixRow struct {
 	marks                          []mark
 }
 
-func newMatrix(r *finding.Report) matrix {
+func newMatrix(r *finding.Report, shown []posture.DoorKind) matrix {
 	var m matrix
-	for _, kind := range shownDoors {
+	for _, kind := range shown {
 		used := len(r.Servers) == 0
 		for i := range r.Servers {
 			// A server that did not answer tells nothing of its doors.
@@ -243,6 +243,9 @@ func groups(r *finding.Report, verbose bool) (shown, collapsed, waived []group) 
 
 // waivedBy tells who accepted a finding, until when and why.
 func waivedBy(w *finding.Waiver) string {
+	if w.Expires.IsZero() { // a comment of the configuration, or a baseline
+		return fmt.Sprintf("accepted by %s: %s", clean(w.Owner), clean(w.Reason))
+	}
 	return fmt.Sprintf("waived by %s until %s: %s", clean(w.Owner), lastMoment(w.Expires), clean(w.Reason))
 }
 

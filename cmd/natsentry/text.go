@@ -64,7 +64,7 @@ func tableStyle() table.Style {
 }
 
 func (t textRenderer) matrix(w *bufio.Writer, r *finding.Report) {
-	m := newMatrix(r)
+	m := newMatrix(r, shownDoors)
 	if len(m.servers) == 0 {
 		fmt.Fprintf(w, "No server was heard.\n")
 		return

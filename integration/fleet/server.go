@@ -92,6 +92,10 @@ func (s *Server) Addr(listener string) string {
 	return ""
 }
 
+// ConfigFile is the path of the server's configuration file; there is none with
+// Spec.NoConfigFile.
+func (s *Server) ConfigFile() string { return s.configFile() }
+
 // Pid returns the process id, 0 when embedded or stopped.
 func (s *Server) Pid() int {
 	if p, ok := s.current().(*process); ok {

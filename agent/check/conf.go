@@ -1,0 +1,359 @@
+package check
+
+import (
+	"fmt"
+
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+// shownPlaces bounds the places that one finding tells; their number is always
+// told.
+const shownPlaces = 50
+
+// shortest is the shortest password that CRED_003 takes.
+const shortest = 12
+
+// places is a failure with a piece of evidence for each place.
+func places(v Verdict, evidence []posture.Evidence) Verdict {
+	v.Evidence = append(v.Evidence, evidence[:min(len(evidence), shownPlaces)]...)
+	return v
+}
+
+// unread tells that a configuration was not read to its end, so that what was
+// not found in it may be there.
+func unread(s *posture.Server) bool { return len(s.Config.Refused) > 0 }
+
+const (
+	refConfig = "https://docs.nats.io/running-a-nats-service/configuration"
+	refUsers  = "https://docs.nats.io/running-a-nats-service/configuration/securing_nats/auth_intro/username_password"
+)
+
+var conf001 = &Check{
+	Sight: Lint,
+	ID:    "CONF_001", Severity: Critical,
+	Title: "authentication is commented out",
+	Doc: "The configuration lets strangers in, and a comment of it holds the beginning of an authorization, accounts or operator block: somebody has switched authentication off, or has never switched it on. " +
+		"The comment alone is no finding.",
+	Server: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
+		open := ""
+		for _, kind := range []posture.DoorKind{posture.Client, posture.Websocket, posture.MQTT, posture.Leafnode} {
+			if d := s.Door(kind); d != nil && d.Access == posture.Open && open == "" {
+				open = kind.String()
+			}
+		}
+		switch {
+		case len(s.Config.Commented) == 0 && !unread(s):
+			return pass("no block of authentication is commented out")
+		case unread(s):
+			return unknown("nats-server would not start with it")
+		case open == "":
+			return pass("what is commented out does not leave it open")
+		}
+		var evidence []posture.Evidence
+		for _, c := range s.Config.Commented {
+			evidence = append(evidence, c.Place.Says(posture.Unknown, "a comment holds a block "+c.Text))
+		}
+		return places(fail("", "%s has authentication in a comment, and lets strangers in on its %s port", s.Name, open), evidence)
+	},
+	Remedy: Remedy{
+		Text:   "Take the comment marks away and reload; clients without credentials are then dropped at once with an authorization violation. Where the block is meant to be gone, delete the comment and write the one that counts.",
+		Reload: true,
+	},
+	Refs: []string{refAuth},
+}
+
+var conf002 = &Check{
+	Sight: Lint,
+	ID:    "CONF_002", Severity: Warning,
+	Title: "a later key overrides one of authentication",
+	Doc: "nats-server takes the last of two keys of the same name and says nothing: the first block counts for nothing, not even partly. So an include below a block replaces that block. " +
+		"Keys that have the same value are no finding.",
+	Server: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
+		if len(s.Config.Overridden) == 0 {
+			return unlessUnread(s, "no key of authentication is written twice")
+		}
+		var evidence []posture.Evidence
+		for _, o := range s.Config.Overridden {
+			evidence = append(evidence, o.Lost.Says(posture.Unknown, o.Key+" counts for nothing: "+o.Kept.String()+" replaces it"))
+		}
+		return places(fail("", "%s has %s that a later one replaces", s.Name, several(len(evidence), "key of authentication", "keys of authentication")), evidence)
+	},
+	Remedy: Remedy{Text: "Keep one of them. What belongs together goes into one block: blocks of the same name are not merged, also not over includes.", Reload: true},
+	Refs:   []string{refConfig},
+}
+
+var conf003 = &Check{
+	Sight: Lint,
+	ID:    "CONF_003", Severity: Critical,
+	Title: "one key in two spellings: the server picks one at random",
+	Doc: "nats-server does not look at the case of keys and knows several names for some (user and username, pass and password, leaf and leafnodes), but keeps both spellings, and takes them in an order that changes from start to start. " +
+		"The same file is open today and closed after the next restart. A warning where the key has nothing to do with who gets in.",
+	Server: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
+		if len(s.Config.Spellings) == 0 {
+			return unlessUnread(s, "no key has two spellings")
+		}
+		var evidence []posture.Evidence
+		severity := Warning
+		for _, sp := range s.Config.Spellings {
+			if sp.Auth {
+				severity = Critical
+			}
+			for i, p := range sp.Places {
+				evidence = append(evidence, p.Says(posture.Unknown, fmt.Sprintf("%s, and elsewhere %s", sp.Keys[i], sp.Keys[1-i])))
+			}
+		}
+		return places(fail("", "%s has %s: nats-server picks one at each start", s.Name, several(len(s.Config.Spellings), "key in two spellings", "keys in two spellings")).with(severity), evidence)
+	},
+	Remedy: Remedy{Text: "Keep one of them, and write keys in small letters.", Reload: true},
+	Refs:   []string{refConfig},
+}
+
+var conf004 = &Check{
+	Sight: Lint,
+	ID:    "CONF_004", Severity: Warning,
+	Title: "no_auth_user takes strangers for a user",
+	Doc:   "Whoever brings no credentials is taken for the user that is named, with all that this user may do. The doors tell whether he gets in that way; this tells who he then is.",
+	Server: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
+		if len(s.Config.Guests) == 0 {
+			return unlessUnread(s, "there is no no_auth_user")
+		}
+		var evidence []posture.Evidence
+		severity := NoSeverity
+		for _, g := range s.Config.Guests {
+			may := "without permissions of his own, so he may do everything there"
+			if g.Restricted {
+				may = "with permissions of his own"
+			}
+			if g.Account == s.SystemAccount {
+				severity = Critical
+				may += "; this is the system account"
+			}
+			evidence = append(evidence, g.Place.Says(posture.Unknown, fmt.Sprintf("strangers are %s in %s, %s", g.User, g.Account, may)))
+		}
+		return places(fail("", "%s takes strangers for %s", s.Name, s.Config.Guests[0].User).with(severity), evidence)
+	},
+	Remedy: Remedy{
+		Text: "Remove no_auth_user and restart: a reload does not apply that, unless its user is removed with it. If strangers are meant to get in, give that user permissions for what they are meant to do.",
+	},
+	Refs: []string{refNoAuthUser},
+}
+
+var conf005 = &Check{
+	Sight: Lint,
+	ID:    "CONF_005", Severity: Info,
+	Title: "a variable has no value here",
+	Doc: "The configuration takes a value from the environment, and it is not set where this was judged (--env-file sets it). Doors that may depend on it are unknown. " +
+		"nats-server itself does not start when a variable is missing.",
+	Server: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
+		if len(s.Config.Unset) == 0 {
+			return unlessUnread(s, "all variables have values")
+		}
+		var evidence []posture.Evidence
+		for _, u := range s.Config.Unset {
+			name := "a variable"
+			if u.Name != "" {
+				name = "$" + u.Name
+			}
+			evidence = append(evidence, u.Place.Says(posture.Unknown, u.Key+" is "+name))
+		}
+		return places(fail("", "%s depends on %s without a value here", s.Name, several(len(evidence), "variable", "variables")), evidence)
+	},
+	Remedy: Remedy{Text: "Give the values that the server will have with --env-file, or in the environment. A value that begins with $ and is no variable goes into quotes.", Reload: true},
+	Refs:   []string{refConfig},
+}
+
+var conf007 = &Check{
+	Sight: Lint,
+	ID:    "CONF_007", Severity: Critical,
+	Title: "nats-server would not start with it",
+	Doc: "nats-server refuses this configuration at start, and on reload keeps the one that it has. Found by nats-server's own code, with more than `nats-server -t` looks at: that does not try users, doors and accounts against each other. " +
+		"Certificates are not looked at, since they need not be here; nor is what other versions of nats-server refuse.",
+	Server: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
+		if !unread(s) {
+			return pass("nats-server %s takes it", s.Version)
+		}
+		var evidence []posture.Evidence
+		for _, r := range s.Config.Refused {
+			evidence = append(evidence, r.Place.Says(posture.Unknown, r.Text))
+		}
+		return places(fail("", "nats-server would not start with %s", s.Config.File), evidence)
+	},
+	Remedy: Remedy{Text: "Mend what nats-server complains about.", Reload: true},
+	Refs:   []string{refConfig},
+}
+
+// unlessUnread passes a configuration that was read to its end.
+func unlessUnread(s *posture.Server, why string) Verdict {
+	if unread(s) {
+		return unknown("nats-server would not start with it")
+	}
+	return pass("%s", why)
+}
+
+// loginCheck judges the logins of a configuration one by one: bad says what is
+// wrong with one, "" if nothing is.
+func loginCheck(bad func(s *posture.Server, l *posture.ConfigLogin) string, one, many string) func(Policy, *posture.Snapshot, *posture.Server) Verdict {
+	return func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
+		var evidence []posture.Evidence
+		unset := false
+		for i := range s.Config.Logins {
+			l := &s.Config.Logins[i]
+			unset = unset || l.Secret == posture.SecretUnset
+			if what := bad(s, l); what != "" {
+				evidence = append(evidence, l.Place.Says(posture.Unknown, loginName(l)+": "+what))
+			}
+		}
+		switch {
+		case len(evidence) > 0:
+			return places(fail("", "%s has %s", s.Name, several(len(evidence), one, many)), evidence)
+		case unread(s):
+			return unknown("nats-server would not start with it")
+		case unset:
+			return unknown("passwords are variables without a value here")
+		case len(s.Config.Logins) == 0:
+			return Verdict{Outcome: NotApplicable, Summary: "nobody can log in"}
+		default:
+			return pass("none of its %s", several(len(s.Config.Logins), "login", "logins"))
+		}
+	}
+}
+
+func loginName(l *posture.ConfigLogin) string {
+	name := "user " + l.User
+	if l.User == "" {
+		name = "the token"
+	}
+	return name + " of " + l.Where
+}
+
+// causeInClear is a secret that a configuration holds in clear.
+const causeInClear posture.Cause = "in-clear"
+
+// nameOnly judges SESS_004 of a configuration, and inClear CRED_002.
+var (
+	nameOnly = loginCheck(func(_ *posture.Server, l *posture.ConfigLogin) string {
+		if l.Secret == posture.SecretNone && !l.Guest {
+			return "no password, so its name alone gets in"
+		}
+		return ""
+	}, "user without a password", "users without a password")
+
+	clearly = loginCheck(func(_ *posture.Server, l *posture.ConfigLogin) string {
+		if l.Secret == posture.SecretPlain && !l.Outside && !l.Guest {
+			return "in clear"
+		}
+		return ""
+	}, "secret in clear", "secrets in clear")
+)
+
+func inClear(policy Policy, snap *posture.Snapshot, s *posture.Server) Verdict {
+	v := clearly(policy, snap, s)
+	if v.Outcome == Fail {
+		v.Severity, v.Cause = Warning, causeInClear
+	}
+	return v
+}
+
+var cred003 = &Check{
+	Sight: Lint,
+	ID:    "CRED_003", Severity: Warning,
+	Title: "a password or token is easily guessed",
+	Doc:   "It has fewer than 12 characters, is the user's own name, or stands in documentation and lists of common passwords. nats-server does not slow down guesses. Hashes cannot be judged.",
+	Server: loginCheck(func(_ *posture.Server, l *posture.ConfigLogin) string {
+		switch {
+		case l.Secret != posture.SecretPlain || l.Guest:
+			return ""
+		case l.Guessable:
+			return "a common one"
+		case l.Length < shortest:
+			return fmt.Sprintf("fewer than %d characters", shortest)
+		}
+		return ""
+	}, "weak secret", "weak secrets"),
+	Remedy: Remedy{Text: "Take a long random one (`nats server passwd --generate` makes one with its hash), give it to the clients, and reload. Clients with the old one are dropped at once.", Reload: true},
+	Refs:   []string{refUsers},
+}
+
+var cred004 = &Check{
+	Sight: Lint,
+	ID:    "CRED_004", Severity: Warning,
+	Title: "a user may do everything in an account that others use",
+	Doc: "It has no permissions of its own and the account has no default permissions, so it reads and writes the messages of all others there, and their streams. " +
+		"An account with one user is no finding.",
+	Server: func(policy Policy, snap *posture.Snapshot, s *posture.Server) Verdict {
+		others := map[string]int{}
+		for i := range s.Config.Logins {
+			if l := &s.Config.Logins[i]; l.Client {
+				others[l.Where]++
+			}
+		}
+		judge := loginCheck(func(_ *posture.Server, l *posture.ConfigLogin) string {
+			if l.Client && !l.Restricted && l.User != "" && others[l.Where] > 1 && l.Account != s.SystemAccount {
+				return "no permissions, beside " + several(others[l.Where]-1, "other user", "other users")
+			}
+			return ""
+		}, "user who may do everything", "users who may do everything")
+		v := judge(policy, snap, s)
+		if v.Outcome == Unknown && !unread(s) {
+			v = pass("none of its %s", several(len(s.Config.Logins), "login", "logins")) // a password says nothing of permissions
+		}
+		return v
+	},
+	Remedy: Remedy{
+		Text:   "Give each user the subjects that it needs, or an account of its own, and reload. A client that uses other subjects gets permission violations and stays connected.",
+		Config: "users: [ { user: app, password: \"$2a$11$...\", permissions: { publish: [\"orders.>\"], subscribe: [\"orders.>\", \"_INBOX.>\"] } } ]\n", Reload: true,
+	},
+	Refs: []string{refNoAuthUser},
+}
+
+var jwt040 = &Check{
+	Sight: Lint,
+	ID:    "JWT_040", Severity: Warning,
+	Title: "accounts may be deleted over the network",
+	Doc:   "resolver.allow_delete: whoever may publish to $SYS.REQ.CLAIMS.DELETE, with a request signed by an operator, deletes accounts from the server's store; the clients of these accounts are disconnected.",
+	Server: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
+		switch r := s.Config.Resolver; {
+		case r == nil:
+			return unreadOr(s, "there is no resolver")
+		case r.AllowDelete:
+			return fail("", "%s deletes accounts when it is asked to", s.Name).with(NoSeverity, r.DeletePlace.Says(posture.Unknown, "allow_delete is true"))
+		default:
+			return unlessUnread(s, "deletions are refused")
+		}
+	},
+	Remedy: Remedy{Text: "Set it to false and restart, and turn it on for as long as accounts are to be deleted.", Config: "resolver {\n  # ... as it is\n  allow_delete: false\n}\n"},
+	Refs:   []string{refResolver},
+}
+
+var jwt041 = &Check{
+	Sight: Lint,
+	ID:    "JWT_041", Severity: Info,
+	Title: "accounts are known from the configuration only",
+	Doc:   "A MEMORY resolver knows the accounts that are preloaded. A changed account, a revoked user or a new signing key takes another configuration and a reload on every server; what is pushed is forgotten with a restart.",
+	Server: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
+		switch r := s.Config.Resolver; {
+		case r == nil:
+			return unreadOr(s, "there is no resolver")
+		case r.Kind == "memory":
+			return fail("", "%s has a MEMORY resolver", s.Name).with(NoSeverity, r.Place.Says(posture.Unknown, "the resolver is MEMORY"))
+		default:
+			return unlessUnread(s, "the resolver keeps what is pushed")
+		}
+	},
+	Remedy: Remedy{Text: "Take a full resolver, push the accounts to it (nsc push), and restart.", Config: "resolver {\n  type: full\n  dir: \"/var/lib/nats/jwt\"\n  allow_delete: false\n  interval: \"2m\"\n}\n"},
+	Refs:   []string{refResolver},
+}
+
+func several(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+func unreadOr(s *posture.Server, why string) Verdict {
+	if unread(s) {
+		return unknown("nats-server would not start with it")
+	}
+	return Verdict{Outcome: NotApplicable, Summary: why}
+}

@@ -1,0 +1,474 @@
+package conffile
+
+import (
+	"crypto/tls"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+// judge tells who gets in by effective options. It follows nats-server's auth.go
+// for a stranger: somebody with no credentials and no certificate.
+type judge struct {
+	*reading
+	opts     *server.Options
+	operator bool // trusted operators, or their keys
+	required bool // what VARZ would tell as auth_required
+}
+
+// listener is one listener as the options describe it.
+type listener struct {
+	kind   posture.DoorKind
+	host   string
+	port   int
+	block  string // its key in the configuration; "" for the server's own
+	tls    *tls.Config
+	plain  bool // plaintext is let in beside TLS
+	tlsMap bool
+	pinned bool
+}
+
+// answer is what becomes of a stranger.
+type answer struct {
+	access  posture.Access
+	cause   posture.Cause
+	landing *posture.Landing
+	reason  string        // of an unknown access
+	place   posture.Place // what decides
+	text    string        // and what it says
+}
+
+func (j *judge) at(paths ...string) posture.Place { return j.config.At(paths...) }
+
+// doors judges every door.
+func (j *judge) doors() []posture.Door {
+	o := j.opts
+	port := func(p int) int {
+		if p == 0 {
+			return posture.RandomPort // of a listener that is on
+		}
+		return p
+	}
+	monitor, on := o.HTTPPort, o.HTTPPort != 0 || o.HTTPSPort != 0
+	if o.HTTPSPort != 0 {
+		monitor = o.HTTPSPort
+	}
+	all := []struct {
+		listener
+		on  bool
+		ask func(*listener) answer
+	}{
+		{listener{posture.Client, o.Host, port(o.Port), "", o.TLSConfig, o.AllowNonTLS, o.TLSMap, len(o.TLSPinnedCerts) > 0}, true, j.client},
+		{listener{posture.Websocket, o.Websocket.Host, o.Websocket.Port, "websocket", o.Websocket.TLSConfig, false, o.Websocket.TLSMap, len(o.Websocket.TLSPinnedCerts) > 0}, o.Websocket.Port != 0, j.client},
+		{listener{posture.MQTT, o.MQTT.Host, o.MQTT.Port, "mqtt", o.MQTT.TLSConfig, false, o.MQTT.TLSMap, len(o.MQTT.TLSPinnedCerts) > 0}, o.MQTT.Port != 0, j.client},
+		{listener{posture.Leafnode, o.LeafNode.Host, o.LeafNode.Port, "leafnodes", o.LeafNode.TLSConfig, false, o.LeafNode.TLSMap, len(o.LeafNode.TLSPinnedCerts) > 0}, o.LeafNode.Port != 0, j.leaf},
+		{listener{posture.Route, o.Cluster.Host, o.Cluster.Port, "cluster", o.Cluster.TLSConfig, false, o.Cluster.TLSMap || o.Cluster.TLSCheckKnownURLs, len(o.Cluster.TLSPinnedCerts) > 0}, o.Cluster.Port != 0, j.peer},
+		{listener{posture.Gateway, o.Gateway.Host, o.Gateway.Port, "gateway", o.Gateway.TLSConfig, false, o.Gateway.TLSMap || o.Gateway.TLSCheckKnownURLs, len(o.Gateway.TLSPinnedCerts) > 0}, o.Gateway.Port != 0, j.peer},
+		{listener{kind: posture.Monitor, host: o.HTTPHost, port: monitor}, on, j.neverAsks("https_port", "https", "http_port", "http")},
+		{listener{kind: posture.Profile, host: o.Host, port: o.ProfPort}, o.ProfPort != 0, j.neverAsks("prof_port")},
+	}
+	out := make([]posture.Door, 0, len(all))
+	for i := range all {
+		l := &all[i].listener
+		d := posture.Door{Kind: l.kind, On: posture.TriOf(all[i].on), Basis: posture.Declared, Access: posture.Off}
+		if all[i].on {
+			d.Host, d.Port, d.TLSMap = known(l.host), l.port, l.tlsMap
+			d.TLS = posture.TLS{
+				On: posture.TriOf(l.tls != nil), Required: posture.TriOf(l.tls != nil && !l.plain),
+				Verify: posture.TriOf(l.tls != nil && l.tls.ClientAuth == tls.RequireAndVerifyClientCert),
+			}
+			a := all[i].ask(l)
+			d.Access, d.Cause, d.Landing, d.Reason = a.access, a.cause, a.landing, a.reason
+			d.Evidence = []posture.Evidence{a.place.Says(a.access, a.text)}
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+func (j *judge) neverAsks(paths ...string) func(*listener) answer {
+	return func(*listener) answer {
+		return answer{access: posture.Open, cause: posture.CauseNeverAsks, place: j.at(paths...), text: "it never asks for credentials"}
+	}
+}
+
+// gate is what TLS makes of somebody without a certificate, before anybody asks
+// for credentials. ok means that he passes.
+func (j *judge) gate(l *listener) (a answer, ok bool) {
+	key := strings.TrimPrefix(l.block+".tls", ".")
+	switch {
+	case l.tls == nil || l.plain:
+		return answer{}, true
+	case l.tls.ClientAuth == tls.RequireAndVerifyClientCert:
+		return answer{access: posture.Closed, place: j.at(key+".verify", key+".verify_and_map", key), text: "client certificates are asked for"}, false
+	case l.pinned:
+		return answer{access: posture.Closed, place: j.at(key+".pinned_certs", key), text: "only pinned certificates pass"}, false
+	}
+	return answer{}, true
+}
+
+// connection types, as users may be restricted to them.
+var connectionTypes = map[posture.DoorKind]string{
+	posture.Client: jwt.ConnectionTypeStandard, posture.Websocket: jwt.ConnectionTypeWebsocket, posture.MQTT: jwt.ConnectionTypeMqtt,
+}
+
+// client judges the doors for clients.
+func (j *judge) client(l *listener) answer {
+	a, ok := j.gate(l)
+	inside := j.stranger(l, connectionTypes[l.kind], false)
+	if ok {
+		return inside
+	}
+	if inside.access == posture.Open && inside.cause != posture.CauseNoAuthUser {
+		a.cause = posture.CauseCertificateOnly
+	}
+	return a
+}
+
+// leaf judges the leafnode door, which has two ways in: its port, and a path of
+// the websocket port.
+func (j *judge) leaf(l *listener) answer {
+	a, ok := j.gate(l)
+	if ok {
+		a = j.stranger(l, jwt.ConnectionTypeLeafnode, false)
+	}
+	w := &j.opts.Websocket
+	if w.Port == 0 || a.access == posture.Open {
+		return a
+	}
+	over := listener{kind: posture.Leafnode, block: "websocket", tls: w.TLSConfig, tlsMap: l.tlsMap, pinned: len(w.TLSPinnedCerts) > 0}
+	if _, ok := j.gate(&over); !ok {
+		return a
+	}
+	over.block = l.block
+	b := j.stranger(&over, jwt.ConnectionTypeLeafnodeWS, true)
+	if b.access != posture.Closed {
+		b.text = "over the websocket port: " + b.text
+		return b
+	}
+	return a
+}
+
+// peer judges the doors for other servers.
+func (j *judge) peer(l *listener) answer {
+	user, cause := j.opts.Cluster.Username, posture.CauseNoRouteAuth
+	if l.kind == posture.Gateway {
+		user, cause = j.opts.Gateway.Username, posture.CauseNoGatewayAuth
+	}
+	a, ok := j.gate(l)
+	switch {
+	case !ok:
+		if user == "" && !l.tlsMap {
+			a.cause = posture.CauseCertificateOnly
+		}
+		return a
+	case user != "":
+		return answer{access: posture.Closed, place: j.at(l.block+".authorization", l.block), text: "a user is asked for"}
+	case l.kind == posture.Gateway && j.opts.Gateway.RejectUnknown && len(j.opts.Gateway.Gateways) == 0:
+		return answer{access: posture.Closed, place: j.at("gateway.reject_unknown_cluster", "gateway"), text: "gateways that are not named are rejected, and none is"}
+	default:
+		return answer{access: posture.Open, cause: cause, place: j.at(l.block+".authorization", l.block), text: "no user is asked for"}
+	}
+}
+
+// stranger judges who gets in behind TLS. ws is a leafnode over websocket.
+func (j *judge) stranger(l *listener, connection string, ws bool) answer {
+	o := j.opts
+	own := authOf(o, l.kind)
+	leaf := l.kind == posture.Leafnode
+	if leaf {
+		if n := &o.LeafNode; n.Username != "" || n.Nkey != "" || len(n.Users) > 0 {
+			return j.leafUsers(l)
+		}
+	}
+	switch {
+	case j.operator:
+		return j.bySentinel(l, connection)
+	case !j.required && !own.override():
+		return j.nobodyAsked(l, leaf)
+	}
+	guest, where := o.NoAuthUser, "no_auth_user"
+	switch {
+	case own.override():
+		guest, where = own.guest, l.block+".no_auth_user"
+	case leaf && ws && o.Websocket.NoAuthUser != "":
+		guest, where = o.Websocket.NoAuthUser, "websocket.no_auth_user"
+	}
+	a := j.asGuest(l, guest, where, connection)
+	if o.AuthCallout != nil {
+		a = j.callout(a, guest, leaf)
+	}
+	return a
+}
+
+// leafUsers: the block has users of its own. One without a name and a password
+// is everybody.
+func (j *judge) leafUsers(l *listener) answer {
+	n, at := &j.opts.LeafNode, j.at("leafnodes.authorization")
+	if n.Username == "" && n.Nkey == "" && !l.tlsMap {
+		for _, u := range n.Users {
+			if u.Username != "" {
+				continue
+			}
+			if u.Password == "" && !u.ProxyRequired && !n.ProxyRequired {
+				return answer{
+					access: posture.Open, cause: posture.CauseLeafNoAuth, landing: &posture.Landing{Account: orGlobal(accountName(u.Account))},
+					place: at, text: "a user has neither name nor password",
+				}
+			}
+			break
+		}
+	}
+	return answer{access: posture.Closed, place: at, text: "the block has users of its own"}
+}
+
+// ownAuth is the authentication of a websocket or MQTT listener's own.
+type ownAuth struct{ user, token, guest string }
+
+func (a ownAuth) override() bool { return a != ownAuth{} }
+
+func authOf(o *server.Options, kind posture.DoorKind) ownAuth {
+	switch kind {
+	case posture.Websocket:
+		return ownAuth{o.Websocket.Username, o.Websocket.Token, o.Websocket.NoAuthUser}
+	case posture.MQTT:
+		return ownAuth{o.MQTT.Username, o.MQTT.Token, o.MQTT.NoAuthUser}
+	default:
+		return ownAuth{}
+	}
+}
+
+// nobodyAsked: there is nobody who could log in, so nobody has to.
+func (j *judge) nobodyAsked(l *listener, leaf bool) answer {
+	o := j.opts
+	a := answer{
+		access: posture.Open, cause: posture.CauseInherits, landing: &posture.Landing{Account: posture.GlobalAccount},
+		place: j.at("authorization", "accounts", "listen", "port", "host"),
+	}
+	switch {
+	case leaf:
+		a.landing = nil
+		if o.LeafNode.Account != "" {
+			a.landing = &posture.Landing{Account: o.LeafNode.Account}
+		}
+	case l.kind == posture.Client:
+		a.cause = posture.CauseNoAuthBlock
+	}
+	switch {
+	case o.AuthCallout != nil && (leaf || l.kind == posture.MQTT):
+		return answer{access: posture.Unknown, reason: reasonCallout, place: j.at("authorization.auth_callout"), text: "its service decides"}
+	case o.AuthCallout != nil:
+		a.cause, a.place, a.text = posture.CauseCalloutAlone, j.at("authorization.auth_callout"), "there are no users beside it: who sends no CONNECT is not asked"
+	case l.kind == posture.Client && l.tls != nil && l.tls.ClientAuth == tls.RequireAndVerifyClientCert:
+		a.cause, a.place, a.text = posture.CauseAllowNonTLS, j.at("allow_non_tls"), "plaintext is let in without a certificate"
+	case len(j.config.Keys) == 0:
+		a.text = "the configuration is empty"
+	case has(j.config, "authorization"):
+		a.text = "the block has no users"
+	case has(j.config, "accounts"):
+		a.text = "the accounts have no users"
+	default:
+		a.text = "no authorization block, and no accounts"
+	}
+	return a
+}
+
+func has(c *posture.Config, path string) bool { _, ok := c.Keys[path]; return ok }
+
+// asGuest: users are there, and a stranger may be taken for one of them.
+func (j *judge) asGuest(l *listener, guest, where, connection string) answer {
+	o := j.opts
+	closed := answer{access: posture.Closed, place: j.at("authorization", "accounts"), text: "credentials are asked for"}
+	if own := authOf(o, l.kind); own.user != "" || own.token != "" {
+		closed.place, closed.text = j.at(l.block+".authorization"), "the block has a user or token of its own"
+	}
+	if guest == "" {
+		return closed
+	}
+	closed.place = j.at(where)
+	for _, n := range o.Nkeys {
+		if n.Nkey == guest {
+			return j.taken(l, closed, where, guest, n.Account, n.AllowedConnectionTypes, n.Permissions, n.ProxyRequired, connection)
+		}
+	}
+	if l.tlsMap && len(o.Users) > 0 {
+		closed.text = guest + " is not used where certificates are mapped to users"
+		return closed
+	}
+	for _, u := range o.Users {
+		if u.Username != guest {
+			continue
+		}
+		if bcryptHash.MatchString(u.Password) {
+			closed.text = "the password of that user is a hash, with which nats-server does not log him in"
+			return closed
+		}
+		return j.taken(l, closed, where, guest, u.Account, u.AllowedConnectionTypes, u.Permissions, u.ProxyRequired, connection)
+	}
+	closed.text = "no such user"
+	return closed
+}
+
+// taken: a stranger is taken for a user, unless that one may not come this way.
+func (j *judge) taken(l *listener, closed answer, where, guest string, account *server.Account, allowed map[string]struct{}, perms *server.Permissions, proxied bool, connection string) answer {
+	if _, ok := allowed[connection]; !ok && len(allowed) > 0 {
+		closed.text = "that user may not come this way: allowed_connection_types"
+		return closed
+	}
+	if proxied {
+		closed.text = "that user comes through a proxy only"
+		return closed
+	}
+	a := answer{access: posture.Open, cause: posture.CauseNoAuthUser, place: j.at(where), text: where + " is " + guest}
+	a.landing = &posture.Landing{Account: orGlobal(accountName(account)), User: guest, Restricted: restricted(perms)}
+	switch {
+	case !has(j.config, where) && posture.IsHiddenUser(guest, ""):
+		a.cause, a.place, a.text = posture.CauseHiddenUser, j.at("accounts", "system_account"), "only the system account has users, so nats-server adds one that lets everybody in"
+		a.landing.User = ""
+	case where == "websocket.no_auth_user" && l.kind == posture.Websocket:
+		a.cause = posture.CauseWSNoAuthUser
+	case where == "mqtt.no_auth_user":
+		a.cause = posture.CauseMQTTNoAuthUser
+	}
+	switch {
+	case l.kind == posture.Leafnode:
+		a.cause = posture.CauseLeafNoAuth
+	case l.kind != posture.Client && (a.cause == posture.CauseNoAuthUser || a.cause == posture.CauseHiddenUser):
+		a.cause = posture.CauseInherits
+	}
+	return a
+}
+
+func restricted(p *server.Permissions) bool {
+	return p != nil && (p.Publish != nil || p.Subscribe != nil)
+}
+
+func orGlobal(account string) string {
+	if account == "" {
+		return posture.GlobalAccount
+	}
+	return account
+}
+
+const (
+	reasonCallout  = "an auth callout decides, and what its service says is not in the configuration"
+	reasonSentinel = "a default sentinel is given to strangers, and its account is not in the configuration"
+)
+
+// callout: whoever is not known, or is in an account that is delegated, is
+// decided about elsewhere (auth.go, processClientOrLeafAuthentication).
+func (j *judge) callout(a answer, guest string, leaf bool) answer {
+	c := j.opts.AuthCallout
+	if a.access == posture.Open && slices.Contains(c.AuthUsers, guest) {
+		return a
+	}
+	if a.access == posture.Open && !leaf && a.landing.Account != posture.GlobalAccount &&
+		len(c.AllowedAccounts) > 0 && !slices.Contains(c.AllowedAccounts, a.landing.Account) {
+		return a
+	}
+	return answer{access: posture.Unknown, reason: reasonCallout, place: j.at("authorization.auth_callout"), text: "its service decides"}
+}
+
+// bySentinel: in operator mode a stranger gets in with the JWT that the server
+// gives to whoever has none.
+func (j *judge) bySentinel(l *listener, connection string) answer {
+	closed := answer{access: posture.Closed, place: j.at("operator", "trusted_keys"), text: "a JWT is asked for"}
+	if j.sentinel == "" && !j.unsetAt("default_sentinel") {
+		return closed
+	}
+	at := j.at("default_sentinel")
+	doubt := answer{access: posture.Unknown, reason: reasonSentinel, place: at, text: "strangers are given a JWT"}
+	user, err := jwt.DecodeUserClaims(j.sentinel)
+	if err != nil {
+		return doubt
+	}
+	issuer := user.IssuerAccount
+	if issuer == "" {
+		issuer = user.Issuer
+	}
+	preload, ok := j.preloads[issuer]
+	if !ok {
+		return doubt
+	}
+	account, err := jwt.DecodeAccountClaims(preload)
+	if err != nil {
+		return doubt
+	}
+	if account.Authorization.IsEnabled() {
+		doubt.reason = reasonCallout
+		return doubt
+	}
+	closed.place, closed.text = at, "the default sentinel may not come this way"
+	if len(user.AllowedConnectionTypes) > 0 && !slices.ContainsFunc(user.AllowedConnectionTypes, func(t string) bool { return strings.EqualFold(t, connection) }) {
+		return closed
+	}
+	if user.Expires != 0 && user.Expires < time.Now().Unix() {
+		closed.text = "the default sentinel has expired"
+		return closed
+	}
+	// Limits of time and place decide elsewhere.
+	if !user.BearerToken || user.Expires != 0 || len(user.Src) > 0 || len(user.Times) > 0 || len(account.Revocations) > 0 || account.Expires != 0 ||
+		account.Limits.DisallowBearer || user.IssuerAccount != "" || user.ProxyRequired || !j.trusted(account.Issuer) {
+		doubt.reason = "a default sentinel is given to strangers, with limits that the configuration does not decide"
+		return doubt
+	}
+	a := answer{access: posture.Open, cause: posture.CauseSentinel, place: at, text: "strangers are given a bearer JWT"}
+	a.landing = &posture.Landing{Account: issuer, User: user.Subject, Restricted: !user.HasEmptyPermissions() && (!user.Pub.Empty() || !user.Sub.Empty())}
+	if l.kind != posture.Client {
+		a.cause = posture.CauseInherits
+	}
+	if l.kind == posture.Leafnode {
+		a.cause = posture.CauseLeafNoAuth
+	}
+	return a
+}
+
+// trusted tells whether an account is signed by an operator of the configuration.
+func (j *judge) trusted(issuer string) bool {
+	for _, o := range j.operators {
+		if o != nil && (o.Subject == issuer && !o.StrictSigningKeyUsage || slices.Contains(o.SigningKeys, issuer)) {
+			return true
+		}
+	}
+	return false
+}
+
+func (j *judge) unsetAt(key string) bool {
+	e := get(j.tree.Root, key)
+	return e != nil && e.Node.Unset
+}
+
+// guests lists the users whom strangers are taken for.
+func (j *judge) guests() []posture.Guest {
+	o := j.opts
+	var out []posture.Guest
+	for _, g := range []struct {
+		door       posture.DoorKind
+		user, path string
+	}{{posture.Client, o.NoAuthUser, "no_auth_user"}, {posture.Websocket, o.Websocket.NoAuthUser, "websocket.no_auth_user"}, {posture.MQTT, o.MQTT.NoAuthUser, "mqtt.no_auth_user"}} {
+		if g.user == "" || !has(j.config, g.path) || posture.IsHiddenUser(g.user, "") || unsetValue.MatchString(g.user) {
+			continue
+		}
+		guest := posture.Guest{Door: g.door, User: g.user, Account: posture.GlobalAccount, Place: j.at(g.path)}
+		for _, u := range o.Users {
+			if u.Username == g.user {
+				guest.Account, guest.Restricted = orGlobal(accountName(u.Account)), restricted(u.Permissions)
+			}
+		}
+		for _, n := range o.Nkeys {
+			if n.Nkey == g.user {
+				guest.Account, guest.Restricted = orGlobal(accountName(n.Account)), restricted(n.Permissions)
+			}
+		}
+		out = append(out, guest)
+	}
+	return out
+}
+
+var unsetValue = regexp.MustCompile(`^natsentry-unset-\d+$`)

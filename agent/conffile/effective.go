@@ -1,0 +1,495 @@
+package conffile
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nkeys"
+
+	"github.com/natsentry/natsentry/agent/conffile/syntax"
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+// reading is a configuration on its way to what nats-server makes of it.
+type reading struct {
+	src     Source
+	tree    *syntax.Tree
+	flags   *flags
+	secrets []string
+
+	config *posture.Config
+	unset  map[*syntax.Node]int  // nodes without a value, and how they were last filled in
+	number map[*syntax.Node]int  // of those, in the tree
+	used   map[*syntax.Node]bool // nodes to which variables refer
+	left   map[*syntax.Node]bool
+
+	operators []*jwt.OperatorClaims // nil for one whose file cannot be read
+	preloads  map[string]string
+	sentinel  string
+	size      int // lines of what nats-server is given
+
+	guestNames map[string]bool        // users that a no_auth_user names
+	anyGuest   bool                   // one is named by a variable without a value
+	harmless   map[posture.Unset]bool // variables without a value on which no door hangs
+}
+
+// effective is what nats-server makes of a configuration, without side effects.
+type effective struct {
+	opts    *server.Options
+	refused []posture.Remark
+}
+
+// mostAttempts bounds how often nats-server is asked until what is filled in for
+// variables without a value is of the right kind.
+const mostAttempts = 40
+
+// mostRefused bounds the complaints of nats-server that are told.
+const mostRefused = 100
+
+// effective asks nats-server's own option handling, and then its NewServer,
+// which makes up some options, such as the hidden user. What has side effects
+// or needs other files is replaced before.
+func (r *reading) effective() effective {
+	for range mostAttempts {
+		e, again := r.attempt()
+		if !again {
+			return e
+		}
+	}
+	return effective{refused: []posture.Remark{{Place: posture.Place{File: r.src.Name}, Text: "no values of its variables were found with which nats-server would start"}}}
+}
+
+// attempt is one of several, since what is filled in for variables without a
+// value may be of the wrong kind, and unknown keys that only name variables
+// are taken out when nats-server complains about them.
+func (r *reading) attempt() (e effective, again bool) {
+	enc := &encoder{instead: r.instead}
+	enc.block(r.tree.Root)
+	if enc.bad != nil {
+		return effective{refused: []posture.Remark{{Place: placeOf(enc.bad.Pos), Text: "a key of which nobody knows what it is"}}}, false
+	}
+	r.size = len(enc.lines)
+	r.addOperator(enc)
+	o, err := process(enc.buf.String(), r.flags)
+	if err == nil {
+		return effective{opts: o}, false
+	}
+	for _, err := range each(err) {
+		node, text := r.locate(enc, err)
+		unknown := strings.HasPrefix(text, "unknown field ")
+		switch {
+		case unknown && r.used[node] && !r.left[node]:
+			// A key that only gives a variable its value.
+			r.left[node] = true
+			again = true
+		case !unknown && node != nil && r.another(node):
+			again = true
+		case node == nil && r.anotherNamed(text):
+			again = true
+		case len(e.refused) < mostRefused:
+			e.refused = append(e.refused, posture.Remark{Place: r.placeOf(node, text), Text: scrub(errors.New(text), r.secrets).Error()})
+		}
+	}
+	if again {
+		return effective{}, true
+	}
+	slices.SortFunc(e.refused, func(a, b posture.Remark) int { return comparePlaces(a.Place, b.Place, a.Text, b.Text) })
+	return e, false
+}
+
+func comparePlaces(a, b posture.Place, ta, tb string) int {
+	if c := strings.Compare(a.File, b.File); c != 0 {
+		return c
+	}
+	if a.Line != b.Line {
+		return a.Line - b.Line
+	}
+	if a.Column != b.Column {
+		return a.Column - b.Column
+	}
+	return strings.Compare(ta, tb)
+}
+
+// process lets nats-server handle options. It panics on nothing.
+func process(text string, f *flags) (o *server.Options, err error) {
+	defer func() {
+		if bug := recover(); bug != nil {
+			o, err = nil, errors.New("nats-server crashes on it")
+		}
+	}()
+	o = &server.Options{NoLog: true, NoSigs: true}
+	if err := o.ProcessConfigString(text); err != nil {
+		var several interface{ Errors() []error }
+		if !errors.As(err, &several) {
+			return nil, err
+		}
+		if all := several.Errors(); len(all) > 0 { // the others are warnings
+			return nil, errors.Join(all...)
+		}
+	}
+	if err := f.apply(o); err != nil {
+		return nil, err
+	}
+	s, err := server.NewServer(o)
+	if err != nil {
+		return nil, err
+	}
+	s.Shutdown()
+	return o, startable(o)
+}
+
+// startable is what nats-server finds only when it starts (server.go, Start).
+func startable(o *server.Options) error {
+	switch {
+	case o.HTTPPort != 0 && o.HTTPSPort != 0:
+		return errors.New("can't specify both HTTP and HTTPs ports")
+	case o.HTTPSPort != 0 && o.TLSConfig == nil:
+		return errors.New("TLS cert and key required for HTTPS")
+	}
+	return nil
+}
+
+func each(err error) []error {
+	var several interface{ Unwrap() []error }
+	if errors.As(err, &several) {
+		return several.Unwrap()
+	}
+	return []error{err}
+}
+
+// atLine is how nats-server tells where an error is.
+var atLine = regexp.MustCompile(`(?s)^:(\d+):-?\d+: (.*)$`)
+
+// locate leads an error back to the tree.
+func (r *reading) locate(enc *encoder, err error) (*syntax.Node, string) {
+	text := err.Error()
+	if m := atLine.FindStringSubmatch(text); m != nil {
+		line, _ := strconv.Atoi(m[1])
+		return enc.at(line), m[2]
+	}
+	return nil, text
+}
+
+// placeOf is the place of an error: that of its node, or of the key that it
+// speaks of.
+func (r *reading) placeOf(n *syntax.Node, text string) posture.Place {
+	if n != nil {
+		return placeOf(n.Pos)
+	}
+	words := strings.ToLower(strings.NewReplacer(" ", "_", "-", "_", "`", "").Replace(text))
+	var best *syntax.Entry
+	for _, e := range r.tree.Root.Entries {
+		key := canonical(e.Key)
+		if e.Replaced == nil && len(key) > 3 && (strings.Contains(words, key) || strings.Contains(words, strings.TrimSuffix(key, "s"))) &&
+			(best == nil || len(key) > len(canonical(best.Key))) {
+			best = e
+		}
+	}
+	if best != nil {
+		return placeOf(best.Pos)
+	}
+	return posture.Place{File: r.src.Name, Line: 1, Column: 1}
+}
+
+// Values for a variable without one, tried in this order.
+const (
+	asText = iota
+	asNumber
+	asYes
+	asNothing // its key is left out
+)
+
+func unsetText(i int) string { return fmt.Sprintf("natsentry-unset-%d", i) }
+
+// another tries another value for a node without one.
+func (r *reading) another(n *syntax.Node) bool {
+	state, ok := r.unset[n]
+	if !ok || state == asNothing {
+		return false
+	}
+	r.unset[n]++
+	return true
+}
+
+// anotherNamed does so for the node whose value an error names.
+func (r *reading) anotherNamed(text string) bool {
+	m := unsetNumber.FindStringSubmatch(text)
+	if m == nil {
+		return false
+	}
+	i, err := strconv.Atoi(m[1])
+	if err != nil || i >= len(r.tree.Unset) || r.unset[r.tree.Unset[i]] == asNothing {
+		return false
+	}
+	r.unset[r.tree.Unset[i]] = asNothing
+	return true
+}
+
+var unsetNumber = regexp.MustCompile(`natsentry-unset-(\d+)`)
+
+// instead is what nats-server is given for a node.
+func (r *reading) instead(n *syntax.Node) (any, bool) {
+	if r.left[n] {
+		return nil, false
+	}
+	if n.Unset {
+		switch r.unset[n] {
+		case asText:
+			return unsetText(r.number[n]), true
+		case asNumber:
+			return int64(1), true
+		case asYes:
+			return true, true
+		default:
+			return nil, false
+		}
+	}
+	return n.Value, true
+}
+
+// files are keys of TLS blocks whose files, stores and answers are not needed
+// to tell who gets in.
+var files = []string{"cert_file", "key_file", "ca_file", "certs", "cert_store", "cert_match", "cert_match_by", "ca_certs_match", "cert_match_skip_invalid", "ocsp_peer"}
+
+// away are top-level keys without effect on doors, and with an effect on the
+// machine.
+var away = []string{
+	"logfile", "log_file", "syslog", "remote_syslog", "pidfile", "pid_file", "ports_file_dir", "ocsp", "ocsp_cache", "resolver_tls",
+	"operator", "resolver", "resolver_preload", "default_sentinel", "resolver_pinned_accounts",
+}
+
+// reduce marks what nats-server is not given, and reads what it would have
+// read of it.
+func (r *reading) reduce() {
+	r.left, r.unset = map[*syntax.Node]bool{}, map[*syntax.Node]int{}
+	r.number, r.used = map[*syntax.Node]int{}, map[*syntax.Node]bool{}
+	for i, n := range r.tree.Unset {
+		r.unset[n], r.number[n] = asText, i
+	}
+	walk(r.tree.Root, nil, func(path []string, in *syntax.Map, e *syntax.Entry) {
+		key := last(path)
+		if e.Used {
+			r.used[e.Node] = true
+		}
+		switch {
+		case len(path) == 1 && slices.Contains(away, key):
+			r.left[e.Node] = true
+		case len(path) > 1 && path[len(path)-2] == "tls" && slices.Contains(files, key):
+			r.left[e.Node] = true
+			if _, ok := e.Node.Value.(string); ok && (key == "cert_file" && get(in, "key_file") == nil || key == "key_file" && get(in, "cert_file") == nil) {
+				r.refuse(e, "'cert_file' and 'key_file' go together in a TLS configuration")
+			}
+		case key == "credentials" || key == "creds":
+			// nats-server looks for the folder of the user in it.
+			if _, ok := e.Node.Value.(string); ok && len(path) > 2 {
+				r.left[e.Node] = true
+			}
+		case key == "store_dir":
+			r.left[e.Node] = true
+		case len(path) == 2 && path[0] == "accounts" && e.Used:
+			r.left[e.Node] = true // no account, but a variable
+		}
+	})
+	root := r.tree.Root
+	if e := get(root, "system_account"); e != nil && (get(root, "operator") != nil || get(root, "trusted_keys") != nil) {
+		r.left[e.Node] = true // it would be looked up
+	}
+	r.readOperators()
+}
+
+func (r *reading) refuse(e *syntax.Entry, format string, v ...any) {
+	r.config.Refused = append(r.config.Refused, posture.Remark{Place: placeOf(e.Pos), Text: fmt.Sprintf(format, v...)})
+}
+
+// readOperators reads what nats-server is not given of operator mode.
+func (r *reading) readOperators() {
+	root := r.tree.Root
+	if e := get(root, "operator"); e != nil {
+		for _, name := range stringsOf(e.Node) {
+			r.operators = append(r.operators, r.readOperator(e, name))
+		}
+		if len(r.operators) == 0 {
+			r.refuse(e, "no operator is named")
+		}
+	}
+	r.checkSystemAccount()
+	r.readSentinel()
+	r.preloads = map[string]string{}
+	if e := get(root, "resolver_preload"); e != nil {
+		m, ok := e.Node.Value.(*syntax.Map)
+		if !ok {
+			r.refuse(e, "preload should be a map of account_public_key:account_jwt")
+			return
+		}
+		for _, p := range m.Entries {
+			text, _ := p.Node.Value.(string)
+			if p.Replaced != nil || p.Node.Unset {
+				continue
+			}
+			if _, err := jwt.DecodeAccountClaims(text); err != nil {
+				r.refuse(p, "invalid account JWT")
+				continue
+			}
+			r.preloads[p.Key] = text
+		}
+	}
+}
+
+// checkSystemAccount: a configuration and its operators name the same one.
+func (r *reading) checkSystemAccount() {
+	e := get(r.tree.Root, "system_account")
+	if e == nil || e.Node.Unset {
+		return
+	}
+	name, named := str(r.tree.Root, "system_account"), false
+	for _, o := range r.operators {
+		if o == nil || o.SystemAccount == name {
+			return
+		}
+		named = named || o.SystemAccount != ""
+	}
+	if named {
+		r.refuse(e, "system_account in config and operator JWT must be identical")
+	}
+}
+
+// readSentinel reads the JWT that is given to whoever brings none.
+func (r *reading) readSentinel() {
+	e := get(r.tree.Root, "default_sentinel")
+	if e == nil {
+		return
+	}
+	r.sentinel = str(r.tree.Root, "default_sentinel")
+	if e.Node.Unset || r.sentinel == "" {
+		return
+	}
+	user, err := jwt.DecodeUserClaims(r.sentinel)
+	switch {
+	case err != nil:
+		r.refuse(e, "default sentinel JWT not valid")
+	case !user.BearerToken && (user.IssuerAccount == "" || !user.HasEmptyPermissions()):
+		r.refuse(e, "default sentinel must be a bearer token")
+	}
+}
+
+// readOperator reads an operator's JWT, inline or from its file. It is nil where
+// the file is not here: it may be where the server will run.
+func (r *reading) readOperator(e *syntax.Entry, name string) *jwt.OperatorClaims {
+	text := []byte(name)
+	if !isJWT(name) {
+		if r.src.Read == nil {
+			return nil
+		}
+		var err error
+		if text, err = r.src.Read(name); err != nil {
+			return nil
+		}
+	}
+	token, err := jwt.ParseDecoratedJWT(text)
+	if err != nil {
+		r.refuse(e, "error parsing operator JWT")
+		return nil
+	}
+	claims, err := jwt.DecodeOperatorClaims(token)
+	if err != nil {
+		r.refuse(e, "error parsing operator JWT")
+		return nil
+	}
+	return claims
+}
+
+// stringsOf are the strings of a node that holds one or several.
+func stringsOf(n *syntax.Node) []string {
+	switch v := n.Value.(type) {
+	case string:
+		return []string{v}
+	case []*syntax.Node:
+		var out []string
+		for _, item := range v {
+			if s, ok := item.Value.(string); ok {
+				out = append(out, s)
+			}
+		}
+		return out
+	}
+	return nil
+}
+
+// stand is an operator with a system account that stands in for any other: who
+// gets in does not hang on its keys.
+type stand struct{ operator, account, claims string }
+
+var standIn = sync.OnceValues(func() (stand, error) {
+	op, err := nkeys.CreateOperator()
+	if err != nil {
+		return stand{}, err
+	}
+	acc, err := nkeys.CreateAccount()
+	if err != nil {
+		return stand{}, err
+	}
+	opKey, err := op.PublicKey()
+	if err != nil {
+		return stand{}, err
+	}
+	accKey, err := acc.PublicKey()
+	if err != nil {
+		return stand{}, err
+	}
+	oc := jwt.NewOperatorClaims(opKey)
+	oc.SystemAccount = accKey
+	operator, err := oc.Encode(op)
+	if err != nil {
+		return stand{}, err
+	}
+	claims, err := jwt.NewAccountClaims(accKey).Encode(op)
+	return stand{operator, accKey, claims}, err
+})
+
+// addOperator puts the stand-in where there is an operator, and has nats-server
+// find its system account.
+func (r *reading) addOperator(enc *encoder) {
+	operator, resolver := get(r.tree.Root, "operator"), get(r.tree.Root, "resolver")
+	if operator == nil {
+		if resolver != nil {
+			enc.buf.WriteString("resolver: MEMORY\n")
+			enc.lines = append(enc.lines, resolver.Node)
+		}
+		if r.sentinel != "" {
+			enc.buf.WriteString("default_sentinel: x\n") // nats-server refuses it without an operator
+			enc.lines = append(enc.lines, get(r.tree.Root, "default_sentinel").Node)
+		}
+		return
+	}
+	s, err := standIn()
+	if err != nil {
+		return
+	}
+	add := func(text string, n *syntax.Node) {
+		enc.buf.WriteString(text + "\n")
+		enc.lines = append(enc.lines, n)
+	}
+	add(fmt.Sprintf("operator: %q", s.operator), operator.Node)
+	add(fmt.Sprintf("system_account: %q", s.account), operator.Node)
+	if resolver != nil || r.resolvesElsewhere() {
+		add("resolver: MEMORY", operator.Node)
+		add(fmt.Sprintf("resolver_preload { %s: %q }", s.account, s.claims), operator.Node)
+	}
+}
+
+// resolvesElsewhere: an operator's JWT may name the server of its accounts.
+func (r *reading) resolvesElsewhere() bool {
+	for _, o := range r.operators {
+		if o == nil || o.AccountServerURL != "" {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,193 @@
+package conffile
+
+import (
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+// flags are the flags of nats-server that decide about doors. The others are
+// known, and make no difference.
+type flags struct {
+	given map[string]bool
+
+	port, http, https, prof int
+	host, name              string
+	user, pass, auth        string
+	cluster, clusterName    string
+	routes                  string
+	tls, verify             bool
+	cert, key, ca           string
+	jetstream               bool
+}
+
+// Flags that make no difference to doors.
+var (
+	otherTexts = []string{"c", "config", "client_advertise", "cluster_advertise", "P", "pid", "ports_file_dir", "l", "log", "r", "remote_syslog", "sd", "store_dir"}
+	otherBools = []string{"D", "debug", "V", "trace", "VV", "DV", "DVV", "T", "logtime", "logtime_utc", "s", "syslog", "no_advertise"}
+	otherInts  = []string{"log_size_limit", "connect_retries", "max_traced_msg_len"}
+)
+
+func parseFlags(args []string) (*flags, error) {
+	if len(args) == 0 {
+		return nil, nil //nolint:nilnil // no flags are no error
+	}
+	f := &flags{given: map[string]bool{}}
+	set := flag.NewFlagSet("nats-server", flag.ContinueOnError)
+	set.SetOutput(io.Discard)
+	set.Usage = func() {}
+	for _, names := range []struct {
+		into  *int
+		names []string
+	}{{&f.port, []string{"p", "port"}}, {&f.http, []string{"m", "http_port"}}, {&f.https, []string{"ms", "https_port"}}, {&f.prof, []string{"profile"}}} {
+		for _, name := range names.names {
+			set.IntVar(names.into, name, 0, "")
+		}
+	}
+	for _, names := range []struct {
+		into  *string
+		names []string
+	}{
+		{&f.host, []string{"a", "addr", "net"}},
+		{&f.name, []string{"n", "name", "server_name"}},
+		{&f.user, []string{"user"}},
+		{&f.pass, []string{"pass"}},
+		{&f.auth, []string{"auth"}},
+		{&f.cluster, []string{"cluster", "cluster_listen"}},
+		{&f.clusterName, []string{"cluster_name"}},
+		{&f.routes, []string{"routes"}},
+		{&f.cert, []string{"tlscert"}},
+		{&f.key, []string{"tlskey"}},
+		{&f.ca, []string{"tlscacert"}},
+	} {
+		for _, name := range names.names {
+			set.StringVar(names.into, name, "", "")
+		}
+	}
+	set.BoolVar(&f.tls, "tls", false, "")
+	set.BoolVar(&f.verify, "tlsverify", false, "")
+	set.BoolVar(&f.jetstream, "js", false, "")
+	set.BoolVar(&f.jetstream, "jetstream", false, "")
+	for _, name := range otherTexts {
+		set.String(name, "", "")
+	}
+	for _, name := range otherBools {
+		set.Bool(name, false, "")
+	}
+	for _, name := range otherInts {
+		set.Int64(name, 0, "")
+	}
+	if err := set.Parse(args); err != nil {
+		return nil, err
+	}
+	if set.NArg() > 0 {
+		return nil, errors.New("there is something beside flags")
+	}
+	set.Visit(func(g *flag.Flag) { f.given[g.Name] = true })
+	return f, nil
+}
+
+func (f *flags) any(names ...string) bool {
+	for _, name := range names {
+		if f.given[name] {
+			return true
+		}
+	}
+	return false
+}
+
+// apply overrides options, as nats-server does after it has read its file
+// (opts.go, ConfigureOptions).
+func (f *flags) apply(o *server.Options) error {
+	if f == nil {
+		return nil
+	}
+	number := func(into *int, value int, names ...string) {
+		if f.any(names...) {
+			*into = value
+		}
+	}
+	word := func(into *string, value string, names ...string) {
+		if f.any(names...) {
+			*into = value
+		}
+	}
+	number(&o.Port, f.port, "p", "port")
+	number(&o.HTTPPort, f.http, "m", "http_port")
+	number(&o.HTTPSPort, f.https, "ms", "https_port")
+	number(&o.ProfPort, f.prof, "profile")
+	word(&o.Host, f.host, "a", "addr", "net")
+	word(&o.ServerName, f.name, "n", "name", "server_name")
+	word(&o.Username, f.user, "user")
+	word(&o.Password, f.pass, "pass")
+	word(&o.Authorization, f.auth, "auth")
+	word(&o.Cluster.Name, f.clusterName, "cluster_name")
+	if f.any("js", "jetstream") {
+		o.JetStream = f.jetstream
+	}
+	if f.any("cluster", "cluster_listen") {
+		if err := f.applyCluster(o); err != nil {
+			return err
+		}
+	}
+	if f.given["tls"] && !f.tls {
+		o.TLSConfig = nil
+	} else if f.any("tls", "tlsverify", "tlscert", "tlskey", "tlscacert") {
+		if f.cert == "" || f.key == "" {
+			return errors.New("TLS Server certificate and private key must be present and valid")
+		}
+		o.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+		if f.verify {
+			o.TLSConfig.ClientAuth = tls.RequireAndVerifyClientCert
+		}
+	}
+	if f.routes != "" && o.Cluster.Host == "" && o.Cluster.Port == 0 {
+		return errors.New("solicited routes require cluster capabilities, e.g. --cluster")
+	}
+	return nil
+}
+
+func (f *flags) applyCluster(o *server.Options) error {
+	if f.cluster == "" {
+		o.Cluster.Port = 0
+		return nil
+	}
+	listen, random := strings.CutSuffix(f.cluster, ":-1") // no URL has such a port
+	if random {
+		listen += ":0"
+	}
+	u, err := url.Parse(listen)
+	if err != nil {
+		return errors.New("--cluster is no URL")
+	}
+	host, port, err := net.SplitHostPort(u.Host)
+	if err != nil {
+		return errors.New("--cluster has no host and port")
+	}
+	o.Cluster.Host = host
+	if o.Cluster.Port, err = strconv.Atoi(port); err != nil {
+		return fmt.Errorf("--cluster has no port")
+	}
+	if random {
+		o.Cluster.Port = posture.RandomPort
+	}
+	o.Cluster.Username, o.Cluster.Password = "", ""
+	if u.User != nil {
+		pass, ok := u.User.Password()
+		if !ok {
+			return errors.New("expected cluster password to be set")
+		}
+		o.Cluster.Username, o.Cluster.Password = u.User.Username(), pass
+	}
+	return nil
+}

@@ -1,0 +1,289 @@
+package conffile
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/natsentry/natsentry/agent/conffile/syntax"
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+// tries is how often nats-server is asked about a configuration with a key in two
+// spellings. It takes them in the order of a Go map, another one each time; the
+// rarer of two was seen in a quarter of 2000 runs, so that it is missed once in
+// ten million.
+const tries = 56
+
+// mostTried is how many lines a configuration may have that is tried so often.
+const mostTried = 20000
+
+// server is the posture of a configuration.
+func (r *reading) server() *posture.Server {
+	r.config = &posture.Config{File: r.src.Name, Keys: map[string]posture.Place{}}
+	s := &posture.Server{
+		ID: r.src.Name, Name: r.src.Name, Version: server.VERSION, State: posture.Answering, Config: r.config,
+	}
+	r.reduce()
+	r.note()
+	e := r.effective()
+	r.config.Refused = append(r.config.Refused, e.refused...)
+	if len(r.config.Refused) > 0 || e.opts == nil {
+		for _, kind := range posture.DoorKinds() {
+			s.Doors = append(s.Doors, posture.Door{Kind: kind, On: posture.Unseen, Reason: "nats-server would not start with this configuration"})
+		}
+		return s
+	}
+	r.describe(s, e.opts)
+	if len(r.config.Spellings) > 0 {
+		r.again(s)
+	}
+	r.doubt(s)
+	r.logins(e.opts)
+	return s
+}
+
+// describe judges a server by its effective options.
+func (r *reading) describe(s *posture.Server, o *server.Options) {
+	s.Name = cmp.Or(known(o.ServerName), r.src.Name)
+	s.Cluster = known(cmp.Or(o.Cluster.Name, o.Gateway.Name))
+	s.SystemAccount = cmp.Or(o.SystemAccount, server.DEFAULT_SYSTEM_ACCOUNT)
+	s.NoConfigFile = posture.No
+	if named := str(r.tree.Root, "system_account"); named != "" {
+		s.SystemAccount = named
+	}
+	j := &judge{reading: r, opts: o, operator: o.TrustedKeys != nil}
+	j.required = j.operator || o.Nkeys != nil || o.Users != nil || o.Username != "" || o.Authorization != ""
+	s.AuthRequired = posture.TriOf(j.required)
+	switch {
+	case j.operator:
+		s.AuthMode = posture.AuthOperator
+	case j.required || o.AuthCallout != nil:
+		s.AuthMode = posture.AuthStatic
+	default:
+		s.AuthMode = posture.AuthNone
+	}
+	s.Doors = j.doors()
+	r.config.Guests = j.guests()
+	for _, op := range r.operators {
+		if op != nil {
+			s.Operators = append(s.Operators, operatorOf(op))
+		}
+	}
+}
+
+// known is a name, but "" where it is only what was filled in for a variable
+// without a value.
+func known(name string) string {
+	if unsetValue.MatchString(name) {
+		return ""
+	}
+	return name
+}
+
+// operatorOf is an operator as its JWT describes it.
+func operatorOf(c *jwt.OperatorClaims) posture.Operator {
+	o := posture.Operator{
+		Key: c.Subject, Name: c.Name, SigningKeys: c.SigningKeys, Strict: c.StrictSigningKeyUsage, SystemAccount: c.SystemAccount,
+		Issued: time.Unix(c.IssuedAt, 0).UTC(),
+	}
+	if c.Expires != 0 {
+		o.Expires = time.Unix(c.Expires, 0).UTC()
+	}
+	for _, u := range append([]string{c.AccountServerURL}, c.OperatorServiceURLs...) {
+		if scheme, host, ok := strings.Cut(u, "://"); ok && (scheme == "nats" || scheme == "http" || scheme == "ws") {
+			o.Plaintext = append(o.Plaintext, scheme+"://"+host[strings.LastIndex(host, "@")+1:])
+		}
+	}
+	return o
+}
+
+// again asks nats-server a number of times, and calls a door unknown if it does
+// not always give the same answer.
+func (r *reading) again(s *posture.Server) {
+	if r.size > mostTried {
+		for i := range s.Doors {
+			s.Doors[i].Access, s.Doors[i].Reason = posture.Unknown, "a key has two spellings, and the configuration is too large to try what comes of it"
+		}
+		return
+	}
+	differs := func(d *posture.Door) {
+		d.Access, d.Cause, d.Landing = posture.Unknown, "", nil
+		d.Reason = "it hangs on which spelling of " + r.config.Spellings[0].Keys[0] + " nats-server takes last, and that changes from start to start"
+	}
+	for range tries {
+		e := r.effective()
+		if e.opts == nil {
+			for i := range s.Doors {
+				differs(&s.Doors[i])
+			}
+			return
+		}
+		other := &posture.Server{}
+		guests := r.config.Guests
+		r.describe(other, e.opts)
+		r.config.Guests = guests
+		for i := range s.Doors {
+			if d := &s.Doors[i]; d.Access != posture.Unknown && (d.Access != other.Doors[i].Access || d.On != other.Doors[i].On) {
+				differs(d)
+			}
+		}
+	}
+}
+
+// doubt makes doors unknown that depend on variables without a value.
+func (r *reading) doubt(s *posture.Server) {
+	for _, u := range r.config.Unset {
+		for _, kind := range r.dependent(u) {
+			d := s.Door(kind)
+			if d.On == posture.No && !u.Listens() {
+				continue // no listener, whatever the value is
+			}
+			d.Access, d.Basis, d.Cause, d.Landing = posture.Unknown, posture.Declared, "", nil
+			d.Reason = "it depends on a variable that has no value here: " + u.Key + " at " + u.Place.String()
+			d.Evidence = append(d.Evidence, u.Place.Says(posture.Unknown, u.Key+" is a variable without a value"))
+			if d.On == posture.No {
+				d.On = posture.Unseen
+			}
+		}
+	}
+}
+
+// inheriting are the doors that take the server's own authentication.
+var inheriting = []posture.DoorKind{posture.Client, posture.Websocket, posture.MQTT, posture.Leafnode}
+
+// dependent lists the doors that depend on a variable without a value.
+func (r *reading) dependent(u posture.Unset) []posture.DoorKind {
+	path := strings.Split(u.Key, ".")
+	if r.harmless[u] {
+		return nil
+	}
+	switch path[0] {
+	case "websocket":
+		return []posture.DoorKind{posture.Websocket, posture.Leafnode}
+	case "mqtt":
+		return []posture.DoorKind{posture.MQTT}
+	case "leafnodes":
+		return []posture.DoorKind{posture.Leafnode}
+	case "cluster":
+		return []posture.DoorKind{posture.Route}
+	case "gateway":
+		return []posture.DoorKind{posture.Gateway}
+	case "http", "https", "http_port", "https_port":
+		return []posture.DoorKind{posture.Monitor}
+	case "prof_port":
+		return []posture.DoorKind{posture.Profile}
+	case "tls", "allow_non_tls":
+		return []posture.DoorKind{posture.Client}
+	}
+	if authKeys[path[0]] || path[0] == "proxies" {
+		return inheriting
+	}
+	return nil
+}
+
+// note notes what the tree shows and the options do not.
+func (r *reading) note() {
+	r.harmless = map[posture.Unset]bool{}
+	r.noteEntries(r.tree.Root, nil)
+	slices.SortStableFunc(r.config.Unset, func(a, b posture.Unset) int { return comparePlaces(a.Place, b.Place, a.Key, b.Key) })
+	r.noteComments()
+	r.noteResolver()
+}
+
+func (r *reading) noteEntries(m *syntax.Map, path []string) {
+	first := map[string]*syntax.Entry{}
+	for _, e := range m.Entries {
+		key := canonical(e.Key)
+		if named(path) {
+			key = e.Key
+		}
+		inner := append(slices.Clip(path), key)
+		at := placeOf(e.Pos)
+		if kept := m.Get(e.Key); kept != e {
+			if authKeys[key] && !equal(e.Node, kept.Node) {
+				r.config.Overridden = append(r.config.Overridden, posture.Override{Key: strings.Join(inner, "."), Lost: at, Kept: placeOf(kept.Pos)})
+			}
+			continue
+		}
+		if other := first[key]; other != nil && !equal(other.Node, e.Node) {
+			r.config.Spellings = append(r.config.Spellings, posture.Spelling{
+				Keys: []string{other.Key, e.Key}, Places: []posture.Place{placeOf(other.Pos), at}, Auth: authKeys[key],
+			})
+		}
+		first[key] = e
+		if !named(path) && !slices.Contains(path, "accounts") {
+			if _, known := r.config.Keys[strings.Join(inner, ".")]; !known {
+				r.config.Keys[strings.Join(inner, ".")] = at
+			}
+		}
+		r.noteValue(e.Node, m, inner)
+	}
+}
+
+func (r *reading) noteValue(n *syntax.Node, in *syntax.Map, path []string) {
+	if n.Unset {
+		u := posture.Unset{Name: n.Var, Key: strings.Join(path, "."), Place: placeOf(n.Pos)}
+		if !variableName.MatchString(n.Var) || isSecretKey(last(path)) && strings.ToUpper(n.Var) != n.Var {
+			u.Name = ""
+		}
+		r.config.Unset = append(r.config.Unset, u)
+		r.harmless[u] = r.noMatter(in, path)
+	}
+	switch v := n.Value.(type) {
+	case *syntax.Map:
+		r.noteEntries(v, path)
+	case []*syntax.Node:
+		for _, item := range v {
+			r.noteValue(item, in, path)
+		}
+	}
+}
+
+// noMatter tells whether who gets in does not hang on a value. A stranger brings
+// no name, so the password of a named user is nothing to him, unless that user
+// is a no_auth_user: with a bcrypt hash that one lets nobody in.
+func (r *reading) noMatter(in *syntax.Map, path []string) bool {
+	switch last(path) {
+	case "password":
+		user := get(in, "user")
+		name := str(in, "user")
+		return user != nil && !user.Node.Unset && name != "" && !r.isGuest(name)
+	case "advertise", "client_advertise", "cluster_advertise", "routes", "urls", "url", "timeout", "cert_file", "key_file", "ca_file",
+		"credentials", "name", "compression", "store_dir", "ping_interval", "write_deadline", "dir":
+		return true
+	case "host":
+		return len(path) > 1
+	}
+	return false
+}
+
+// isGuest tells whether a user may be one whom strangers are taken for.
+func (r *reading) isGuest(name string) bool {
+	if r.guestNames == nil {
+		r.guestNames = map[string]bool{}
+		walk(r.tree.Root, nil, func(path []string, _ *syntax.Map, e *syntax.Entry) {
+			if last(path) == "no_auth_user" {
+				s, _ := e.Node.Value.(string)
+				r.guestNames[s] = true
+				r.anyGuest = r.anyGuest || e.Node.Unset
+			}
+		})
+	}
+	return r.anyGuest || r.guestNames[name]
+}
+
+// equal tells whether two values are the same.
+func equal(a, b *syntax.Node) bool {
+	if a == b {
+		return true
+	}
+	x, y := &encoder{}, &encoder{}
+	x.value(a.Value, a)
+	y.value(b.Value, b)
+	return a.Unset == b.Unset && x.buf.String() == y.buf.String()
+}

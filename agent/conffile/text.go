@@ -1,0 +1,137 @@
+package conffile
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/natsentry/natsentry/agent/conffile/syntax"
+)
+
+// masked stands where a secret was.
+const masked = "xxxxx"
+
+// text is a file by lines, as it may be shown.
+type text struct {
+	lines   []string
+	secrets []string // longest first
+}
+
+func newText(all string, secrets []string) *text {
+	return &text{lines: strings.Split(strings.ReplaceAll(all, "\r\n", "\n"), "\n"), secrets: secrets}
+}
+
+// longestShown bounds a line that is shown.
+const longestShown = 200
+
+// What looks like a secret wherever it stands, in comments too. The first group
+// stays.
+var looksSecret = []*regexp.Regexp{
+	regexp.MustCompile(`(?i)((?:^|[^a-z_])["']?(?:pass|password|token|auth_token|seed|xkey|nkey_seed|secret|key|jwt|operator|default_sentinel|credentials|A[A-Z2-7]{55})["']?\s*[:=\s]\s*)("[^"]*"?|'[^']*'?|[^\s,;}\]]+)`),
+	regexp.MustCompile(`()\bS[ACNOUX][A-Z2-7]{50,}`),
+	regexp.MustCompile(`()\beyJ[A-Za-z0-9_-]{10,}(?:\.[A-Za-z0-9_-]+)*`),
+	regexp.MustCompile(`()\$2[abxy]?\$\d{2}\$[./A-Za-z0-9]*`),
+	regexp.MustCompile(`(://)[^/@\s"']*(?:@)`),
+}
+
+// mask leaves secrets out of a line: those that are known, and what looks like
+// one.
+func mask(line string, secrets []string) string {
+	for _, s := range secrets {
+		line = strings.ReplaceAll(line, s, masked)
+	}
+	for _, re := range looksSecret {
+		line = re.ReplaceAllString(line, "${1}"+masked)
+	}
+	if len(line) > longestShown {
+		line = strings.ToValidUTF8(line[:longestShown], "") + "…"
+	}
+	return line
+}
+
+// secretsIn lists what looks like a secret in a text that cannot be read.
+func secretsIn(all string) []string {
+	found := map[string]bool{}
+	for _, m := range looksSecret[0].FindAllStringSubmatch(all, -1) {
+		if s := strings.Trim(m[2], `"'`); len(s) > 2 {
+			found[s] = true
+		}
+	}
+	return longestFirst(found)
+}
+
+// secretsOf lists the secrets of a configuration, the longest first.
+func secretsOf(tree *syntax.Tree, f *flags) []string {
+	found := map[string]bool{}
+	add := func(s string) {
+		if len(s) > 2 {
+			found[s] = true
+		}
+	}
+	var visit func(v any)
+	visit = func(v any) {
+		switch v := v.(type) {
+		case *syntax.Map:
+			for _, e := range v.Entries {
+				text, ok := e.Node.Value.(string)
+				switch {
+				case ok && (slices.Contains(secretKeys, strings.ToLower(e.Key)) || isJWT(text)):
+					add(text)
+				case ok && strings.Contains(text, "@"):
+					for _, s := range passwordsOf(text) {
+						add(s)
+					}
+				}
+				visit(e.Node.Value)
+			}
+		case []*syntax.Node:
+			for _, n := range v {
+				if text, ok := n.Value.(string); ok {
+					for _, s := range passwordsOf(text) {
+						add(s)
+					}
+				}
+				visit(n.Value)
+			}
+		}
+	}
+	visit(tree.Root)
+	if f != nil {
+		add(f.pass)
+		add(f.auth)
+	}
+	return longestFirst(found)
+}
+
+func longestFirst(found map[string]bool) []string {
+	out := make([]string, 0, len(found))
+	for s := range found {
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b string) int {
+		if len(a) != len(b) {
+			return len(b) - len(a)
+		}
+		return strings.Compare(a, b)
+	})
+	return out
+}
+
+func isJWT(s string) bool { return strings.HasPrefix(s, "eyJ") }
+
+// passwordsOf are what stands before the @ of a URL, and its password alone.
+func passwordsOf(url string) []string {
+	_, rest, ok := strings.Cut(url, "://")
+	if !ok {
+		rest = url
+	}
+	i := strings.LastIndex(rest, "@")
+	if i < 0 {
+		return nil
+	}
+	info := rest[:i]
+	if _, pass, ok := strings.Cut(info, ":"); ok {
+		return []string{info, pass}
+	}
+	return []string{info}
+}

@@ -1,0 +1,142 @@
+package posture
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Place is where something stands in a configuration file. Lines and columns
+// count from 1, columns in bytes; line 0 is the file as a whole.
+type Place struct {
+	File   string `json:"file"`
+	Line   int    `json:"line"`
+	Column int    `json:"column"`
+}
+
+func (p Place) String() string {
+	switch {
+	case p.Line == 0:
+		return p.File
+	case p.Column == 0:
+		return fmt.Sprintf("%s:%d", p.File, p.Line)
+	default:
+		return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)
+	}
+}
+
+// Config is what a configuration says of a server that does not run: what no
+// running server tells. It holds no secret.
+type Config struct {
+	File string           // the configuration, as it was named
+	Keys map[string]Place // of keys outside of lists, by path in the longest spelling: "websocket.no_tls"
+
+	Refused    []Remark // why nats-server would not start with it
+	Commented  []Remark // blocks of authentication that are commented out
+	Overridden []Override
+	Spellings  []Spelling
+	Unset      []Unset
+
+	Guests   []Guest
+	Logins   []ConfigLogin
+	Resolver *Resolver // nil where there is none
+}
+
+// Remark is something to be said of a place.
+type Remark struct {
+	Place Place
+	Text  string
+}
+
+// Override is a key that counts for nothing, since a later one replaces it.
+type Override struct {
+	Key        string // path
+	Lost, Kept Place
+}
+
+// Spelling is one key that is written in two ways: nats-server takes them in
+// any order, and the last one wins.
+type Spelling struct {
+	Keys   []string
+	Places []Place
+	Auth   bool // it decides who gets in
+}
+
+// Unset is a variable that has no value here.
+type Unset struct {
+	Name  string // "" where it may be a secret
+	Key   string // path of what depends on it
+	Place Place
+}
+
+// Listens tells whether the variable may decide that there is a listener at all.
+func (u Unset) Listens() bool {
+	switch u.Key[strings.LastIndex(u.Key, ".")+1:] {
+	case "port", "listen", "http", "https", "http_port", "https_port", "prof_port":
+		return true
+	case "websocket", "mqtt", "leafnodes", "cluster", "gateway":
+		return true // a whole block
+	}
+	return false
+}
+
+// Guest is a no_auth_user: who brings no credentials is taken for him.
+type Guest struct {
+	Door       DoorKind // Client stands for the whole server
+	User       string
+	Account    string
+	Restricted bool // he has permissions of his own
+	Place      Place
+}
+
+// Secret is how a login is proven.
+type Secret uint8
+
+// The kinds of a secret.
+const (
+	SecretUnset  Secret = iota // a variable without a value
+	SecretNone                 // nothing proves it: the name is enough
+	SecretPlain                // a password or token in clear
+	SecretHashed               // a bcrypt hash
+	SecretKey                  // an nkey
+	SecretCert                 // a certificate
+)
+
+// ConfigLogin is who may log in, and with what.
+type ConfigLogin struct {
+	Place   Place
+	Where   string // the block: "authorization", "accounts.APP", "cluster"
+	User    string // "" for a token
+	Account string // "" outside of accounts
+
+	Secret     Secret
+	Length     int  // of a plain one, in characters
+	Guessable  bool // a plain one that is on every list
+	Outside    bool // the secret comes from the environment
+	Restricted bool // it has permissions of its own
+	Client     bool // it is for clients, and not for other servers
+	Guest      bool // it is a no_auth_user
+}
+
+// Resolver is where a server in operator mode finds accounts.
+type Resolver struct {
+	Kind        string // "memory", "full", "cache", "url"
+	Place       Place
+	AllowDelete bool
+	DeletePlace Place
+}
+
+// At is the first of the keys that the configuration has, and otherwise the
+// file as a whole.
+func (c *Config) At(paths ...string) Place {
+	for _, path := range paths {
+		if p, ok := c.Keys[path]; ok {
+			return p
+		}
+	}
+	return Place{File: c.File}
+}
+
+// Says is evidence from a place of the configuration.
+func (p Place) Says(access Access, value string) Evidence {
+	return Evidence{Basis: Declared, Access: access, Source: p.String(), Value: value, Place: &p}
+}

@@ -1,0 +1,259 @@
+package main
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nkeys"
+	"github.com/owenrumney/go-sarif/v3/pkg/report/v210/sarif"
+
+	"github.com/natsentry/natsentry/agent/finding"
+)
+
+// confs writes configurations to an empty folder, and returns it.
+func confs(t testing.TB, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+const (
+	shutConf = `authorization { users: [ { user: app, password: "$2a$11$abcdefghijklmnopqrstuuUG3S5rGWvaWDnRbBEJXfFr4VbWkQsN6" } ] }` + "\n"
+	openConf = "port: 4222\n"
+)
+
+func TestLintExitCodes(t *testing.T) {
+	dir := confs(t, map[string]string{
+		"shut.conf": shutConf, "open.conf": openConf, "broken.conf": "a {", "doubt.conf": "authorization { token: $TOKEN }\n",
+		"warned.conf": shutConf + "prof_port: 6060\n", "empty/x.txt": "", "tree/main.conf": "include part.conf\n", "tree/part.conf": shutConf,
+		"bad.env": "no value\n", "good.env": "# x\nTOKEN=abcdefghijklmnop\n",
+		"ignored.conf": "# natsentry:ignore DOOR_001 a lab\n" + openConf, "unreasoned.conf": "# natsentry:ignore DOOR_001\n" + openConf,
+	})
+	in := func(name string) string { return filepath.Join(dir, name) }
+	for _, tc := range []struct {
+		args []string
+		code int
+		want string // of both streams
+	}{
+		{[]string{in("shut.conf")}, 0, "No findings."},
+		{[]string{in("open.conf")}, 1, "DOOR_001"},
+		{[]string{in("broken.conf")}, 1, "CONF_007"},
+		{[]string{in("shut.conf"), in("open.conf")}, 1, "open.conf:1:1"},
+		{[]string{in("open.conf"), "--fail-on", "none"}, 0, "DOOR_001"},
+		{[]string{in("doubt.conf")}, 0, "client ? unknown"},
+		{[]string{in("doubt.conf"), "--strict"}, 2, "not decided: it cannot be told whether 1 door is open"},
+		{[]string{in("doubt.conf"), "--strict", "--env-file", in("good.env")}, 0, "client ✓ closed"},
+		{[]string{in("doubt.conf"), "--env-file", in("bad.env")}, 3, "line 1 is not NAME=VALUE"},
+		{[]string{in("open.conf"), "--args", "--auth abcdefghijklmnop"}, 0, "client ✓ closed"},
+		{[]string{in("open.conf"), "--args", "--nope"}, 3, "flag provided but not defined: -nope"},
+		{[]string{in("open.conf"), "--args", "'"}, 3, "a quote is not closed"},
+		{[]string{in("warned.conf")}, 0, "DOOR_008"},
+		{[]string{in("warned.conf"), "--fail-on", "warning"}, 1, "DOOR_008"},
+		{[]string{in("tree")}, 0, "main.conf: client ✓ closed\n\nNo findings."},
+		{[]string{in("empty")}, 3, "there is no file *.conf in it"},
+		{[]string{in("nowhere.conf")}, 3, "no such file"},
+		{[]string{}, 3, "see `natsentry lint --help`"},
+		{[]string{in("ignored.conf")}, 0, "Accepted by " + in("ignored.conf") + ":1:1: a lab"},
+		{[]string{in("unreasoned.conf")}, 1, "wants checks and a reason"},
+		{[]string{in("open.conf"), "--format", "markdown"}, 1, "DOOR_001"},
+	} {
+		r := exec(t, append([]string{"lint"}, tc.args...)...)
+		if r.code != tc.code || !strings.Contains(r.stdout+r.stderr, tc.want) {
+			t.Errorf("%q ended with %d, want %d and %q:\n%s%s", tc.args, r.code, tc.code, tc.want, r.stdout, r.stderr)
+		}
+		printable(t, r.stdout)
+	}
+}
+
+// The report of lint is that of audit, with places.
+func TestLintJSON(t *testing.T) {
+	r := execIn(t.Context(), t, func(p *program) { p.stdin = strings.NewReader(openConf) }, "lint", "--format", "json", "-")
+	var report finding.Report
+	if err := json.Unmarshal([]byte(r.stdout), &report); err != nil || r.code != 1 {
+		t.Fatalf("%v: %+v", err, r)
+	}
+	f := report.Findings[0]
+	if report.Type != finding.ReportType || f.Check != "DOOR_001" || f.Evidence[0].Place == nil || f.Evidence[0].Place.Line != 1 || f.Evidence[0].Place.File != stdinName {
+		t.Errorf("%+v", f)
+	}
+	for _, f := range report.Findings {
+		for _, e := range f.Evidence {
+			if e.Place == nil {
+				t.Errorf("%s has evidence without a place: %+v", f.Check, e)
+			}
+		}
+	}
+}
+
+// Operators are judged by their JWT, where it is here, inline or in a file.
+func TestLintOperator(t *testing.T) {
+	key, err := nkeys.CreateOperator()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := key.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := jwt.NewOperatorClaims(public)
+	claims.Name = "acme"
+	claims.OperatorServiceURLs.Add("nats://n1.example.net:4222")
+	token, err := claims.Encode(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := confs(t, map[string]string{"op.jwt": token})
+	for name, operator := range map[string]string{"inline": token, "file": filepath.Join(dir, "op.jwt")} {
+		r := execIn(t.Context(), t, func(p *program) {
+			p.stdin = strings.NewReader("port: 4222\noperator: " + operator + "\nresolver: MEMORY\n")
+		}, "lint", "--verbose", "-")
+		for _, want := range []string{
+			"client ✓ closed", "JWT_001", "JWT_002", "JWT_003", "JWT_005", "JWT_041", "operator acme: operator acme (", "names 1 URL without TLS",
+			"stdin:2:1: of the operator's claim: signing_keys absent", "2 | operator: xxxxx",
+		} {
+			if !strings.Contains(r.stdout, want) {
+				t.Errorf("%s: no %q in\n%s", name, want, r.stdout)
+			}
+		}
+		if strings.Contains(r.stdout, token) || r.code != 0 {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+	elsewhere := execIn(t.Context(), t, func(p *program) { p.stdin = strings.NewReader("operator: /nowhere/op.jwt\nresolver: MEMORY\n") }, "lint", "-")
+	if !strings.Contains(elsewhere.stdout, "client ✓ closed") || elsewhere.code != 0 {
+		t.Errorf("elsewhere: %+v", elsewhere)
+	}
+}
+
+// What pipelines read: SARIF as its schema wants it, JUnit, and GitHub's workflow
+// commands.
+func TestLintFormats(t *testing.T) {
+	dir := confs(t, map[string]string{
+		"open.conf": openConf + "prof_port: 1\n", "shut.conf": shutConf, "odd, name%.conf": "# natsentry:ignore DOOR_001 <a & \"b\">\n" + openConf,
+	})
+	t.Run("sarif", func(t *testing.T) {
+		r := exec(t, "lint", "--format", "sarif", dir)
+		report, err := sarif.FromString(r.stdout)
+		if err != nil || r.code != 1 {
+			t.Fatalf("%v: %d", err, r.code)
+		}
+		if err := report.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]int{}
+		for _, result := range report.Runs[0].Results {
+			key := *result.RuleID + " " + result.Level
+			if len(result.Suppressions) > 0 {
+				key += " suppressed"
+			}
+			at := result.Locations[0].PhysicalLocation
+			if at.ArtifactLocation.URI == nil || !strings.HasPrefix(*at.ArtifactLocation.URI, "file:///") || *at.Region.StartLine < 1 {
+				t.Errorf("no place: %+v", at)
+			}
+			got[key]++
+		}
+		want := map[string]int{"DOOR_001 error": 1, "DOOR_001 error suppressed": 1, "DOOR_008 warning": 1}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+		report.Runs[0].Results[0].Level = "terrible"
+		if report.Validate() == nil {
+			t.Error("the schema takes anything")
+		}
+	})
+	t.Run("junit", func(t *testing.T) {
+		r := exec(t, "lint", "--format", "junit", dir)
+		var all junitSuites
+		if err := xml.Unmarshal([]byte(r.stdout), &all); err != nil || r.code != 1 {
+			t.Fatalf("%v: %+v", err, r)
+		}
+		if all.Tests != 4 || all.Failures != 1 || all.Skipped != 1 || len(all.Suites) != 3 {
+			t.Errorf("%+v", all)
+		}
+		if r := exec(t, "lint", "--format", "junit", "--fail-on", "none", dir); strings.Contains(r.stdout, "<failure") {
+			t.Error("something fails all the same")
+		}
+	})
+	t.Run("github", func(t *testing.T) {
+		r := exec(t, "lint", "--format", "github", dir)
+		want := "::error file=" + dir + "/open.conf,line=1,col=1,title=DOOR_001::"
+		if !strings.HasPrefix(r.stdout, want) || !strings.Contains(r.stdout, "::warning file=") || strings.Count(r.stdout, "\n") != 2 {
+			t.Errorf("%s", r.stdout)
+		}
+		waived := exec(t, "lint", "--format", "github", filepath.Join(dir, "odd, name%.conf"), "--loopback-exposed", "--args", "--profile 1")
+		if !strings.HasPrefix(waived.stdout, "::warning file="+dir+"/odd%2C name%25.conf,") {
+			t.Errorf("%s", waived.stdout)
+		}
+	})
+}
+
+// A baseline accepts what stood before, where it rests on the same, and nothing
+// else.
+func TestLintBaseline(t *testing.T) {
+	dir := confs(t, map[string]string{"n1.conf": "authorization { users: [ { user: a, password: hunter2hunter2 } ] }\n"})
+	file, base := filepath.Join(dir, "n1.conf"), filepath.Join(t.TempDir(), "base.json")
+	lint := func() result { return exec(t, "lint", "--fail-on", "warning", "--baseline", base, file) }
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(base, exec(t, "lint", "--format", "json", file).stdout)
+	if r := lint(); r.code != 0 || !strings.Contains(r.stdout, "Accepted by "+base) {
+		t.Errorf("the same: %+v", r)
+	}
+	write(file, "# moved\n\nauthorization { users: [ { user: a, password: hunter2hunter2 } ] }\n")
+	if r := lint(); r.code != 0 {
+		t.Errorf("moved: %+v", r)
+	}
+	write(file, "authorization { users: [ { user: a, password: hunter2hunter2 }, { user: b, password: hunter3hunter3 } ] }\n")
+	if r := lint(); r.code != 1 {
+		t.Errorf("one more: %+v", r)
+	}
+	write(base, "{}")
+	if r := lint(); r.code != exitUsageOrConn || !strings.Contains(r.stderr, "it is no report") {
+		t.Errorf("no report: %+v", r)
+	}
+}
+
+// BenchmarkLint judges 1,000 configurations of 200 lines in one run.
+func BenchmarkLint(b *testing.B) {
+	const files, lines = 1000, 200
+	all := map[string]string{}
+	for i := range files {
+		var text strings.Builder
+		fmt.Fprintf(&text, "server_name: n%d\nport: 4222\naccounts {\n  APP {\n    users: [\n", i)
+		for j := range lines - 10 {
+			fmt.Fprintf(&text, "      { user: u%d, password: $PASSWORD_%d, permissions: { publish: [\"a.%d.>\"], subscribe: [\"b.%d.>\", \"_INBOX.>\"] } }\n", j, j%7, j, j)
+		}
+		text.WriteString("    ]\n  }\n}\ncluster { name: c, port: 6222, authorization { user: r, password: \"$2a$11$abc\" } }\nhttp: \"127.0.0.1:8222\"\n")
+		all[fmt.Sprintf("n%04d.conf", i)] = text.String()
+	}
+	dir := confs(b, all)
+	b.ResetTimer()
+	for b.Loop() {
+		var stdout, stderr strings.Builder
+		p := &program{stdin: strings.NewReader(""), stdout: &stdout, stderr: &stderr, args: []string{"lint", "--format", "json", dir}}
+		if code := p.run(b.Context()); code != 0 {
+			b.Fatalf("it ended with %d: %s", code, stderr.String())
+		}
+	}
+	b.ReportMetric(float64(files)*float64(b.N)/b.Elapsed().Seconds(), "files/s")
+}

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/natsentry/natsentry/agent/check"
+	"github.com/natsentry/natsentry/agent/conffile"
+	"github.com/natsentry/natsentry/agent/finding"
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+func (p *program) printLint(l *linted, format, failOn string, verbose bool) error {
+	switch format {
+	case "json", "markdown":
+		return p.printReport(l.report, format, verbose)
+	case "sarif":
+		return p.print(func(w *bufio.Writer) error { return writeSARIF(w, l.report, thisBuild().Version) })
+	case "junit":
+		threshold := check.Critical + 1 // nothing fails
+		if failOn != "none" {
+			if err := threshold.UnmarshalText([]byte(failOn)); err != nil {
+				return err
+			}
+		}
+		return p.print(func(w *bufio.Writer) error { return writeJUnit(w, l.report, threshold) })
+	case "github":
+		return p.print(func(w *bufio.Writer) error { writeGithub(w, l.report); return nil })
+	}
+	t := lintRenderer{textRenderer{style: style{p.colourful(p.stdout)}, verbose: verbose}, l}
+	return p.print(func(w *bufio.Writer) error { return t.report(w, l.report) })
+}
+
+// lintRenderer writes a report on configurations for people: each finding with
+// the lines that it is about.
+type lintRenderer struct {
+	textRenderer
+	*linted
+}
+
+func (t lintRenderer) report(w *bufio.Writer, r *finding.Report) error {
+	t.doors(w, r)
+	shown, collapsed, waived := groups(r, t.verbose)
+	for _, g := range shown {
+		t.group(w, g)
+	}
+	for i, g := range collapsed {
+		if i == 0 {
+			fmt.Fprintln(w)
+		}
+		fmt.Fprintf(w, "%s  %s  %s: %s\n", t.severity(check.Info), clean(g.first.Check), g.title, plural(len(g.findings), "finding", "findings"))
+	}
+	if len(collapsed) > 0 {
+		fmt.Fprintf(w, "%s\n", t.in(faint, "--verbose shows info findings in full."))
+	}
+	if len(r.Findings) == 0 {
+		fmt.Fprintf(w, "\nNo findings.\n")
+	}
+	for _, g := range waived {
+		t.waived(w, g)
+	}
+	doors, findings := totals(r)
+	fmt.Fprintf(w, "\n%s %s\n%s %s\n", t.in(bold, "Doors:   "), doors, t.in(bold, "Findings:"), findings)
+	return nil
+}
+
+// doors writes which doors each configuration has, and why some cannot be told.
+func (t lintRenderer) doors(w *bufio.Writer, r *finding.Report) {
+	for i := range r.Servers {
+		s := &r.Servers[i]
+		var parts []string
+		for _, kind := range posture.DoorKinds() {
+			if m := markOf(s, kind); m != markOff && m != markUntold {
+				parts = append(parts, kind.String()+" "+t.in(m.colour, m.String()))
+			}
+		}
+		fmt.Fprintf(w, "%s: %s\n", t.in(bold, clean(s.ID)), strings.Join(parts, ", "))
+	}
+	for i, u := range undecidedDoors(r) {
+		if i == shownGaps && !t.verbose {
+			fmt.Fprintf(w, "  ? and more (--verbose shows them)\n")
+			break
+		}
+		t.item(w, "  ", "? "+clean(u.server)+" "+u.door.Door.String()+": "+clean(u.door.Reason))
+	}
+}
+
+// undecidedDoor is a door of which nobody can tell.
+type undecidedDoor struct {
+	server string
+	door   *finding.ReportDoor
+}
+
+// undecidedDoors lists them. Of a configuration with which no server would start
+// there are none to tell of.
+func undecidedDoors(r *finding.Report) []undecidedDoor {
+	refused := map[string]bool{}
+	for i := range r.Findings {
+		if r.Findings[i].Check == "CONF_007" {
+			refused[r.Findings[i].Scope.ServerID] = true
+		}
+	}
+	var out []undecidedDoor
+	for i := range r.Servers {
+		s := &r.Servers[i]
+		for j := range s.Doors {
+			if d := &s.Doors[j]; d.Access == posture.Unknown && !refused[s.ID] {
+				out = append(out, undecidedDoor{s.ID, d})
+			}
+		}
+	}
+	return out
+}
+
+func (t lintRenderer) group(w *bufio.Writer, g group) {
+	f := g.first
+	fmt.Fprintf(w, "\n%s  %s  %s", t.severity(f.Severity), t.in(bold, clean(f.Check)), g.title)
+	if f.Cause != "" {
+		fmt.Fprintf(w, " (cause: %s)", clean(string(f.Cause)))
+	}
+	fmt.Fprintln(w)
+	for _, f := range g.findings {
+		t.finding(w, f)
+	}
+	if c := check.Lookup(f.Check); c != nil {
+		t.item(w, "  ", "Why: "+c.Doc)
+	}
+	t.remedy(w, f)
+}
+
+func (t lintRenderer) waived(w *bufio.Writer, g group) {
+	f := g.first
+	fmt.Fprintf(w, "\n%s  %s  %s (waived)\n", t.in(faint, severityWord(f.Severity)), t.in(bold, clean(f.Check)), g.title)
+	t.item(w, "  ", upper(waivedBy(f.Waived)))
+	for _, f := range g.findings {
+		t.item(w, "  ", t.in(bold, lintSubject(f))+": "+clean(f.Summary))
+	}
+}
+
+// lintSubject is the configuration that a finding is about, or what else.
+func lintSubject(f *finding.Finding) string {
+	if f.Scope.ServerID == "" {
+		return subject(f)
+	}
+	return clean(f.Scope.ServerID)
+}
+
+func (t lintRenderer) finding(w *bufio.Writer, f *finding.Finding) {
+	t.item(w, "  ", t.in(bold, lintSubject(f))+": "+clean(f.Summary))
+	evidence := f.Evidence
+	if !t.verbose && len(evidence) > shownSubjects {
+		evidence = evidence[:shownSubjects]
+	}
+	for _, e := range evidence {
+		t.item(w, "    ", clean(e.Source)+": "+clean(e.Value))
+		if e.Place != nil && t.files[e.Place.File] != nil {
+			t.line(w, *e.Place, t.files[e.Place.File])
+		}
+	}
+	if n := len(f.Evidence) - len(evidence); n > 0 {
+		fmt.Fprintf(w, "    and %d more (--verbose shows them)\n", n)
+	}
+}
+
+// line writes a line of a configuration, and marks a key in it.
+func (t lintRenderer) line(w *bufio.Writer, p posture.Place, file *conffile.File) {
+	line, column := file.Line(p)
+	if strings.TrimSpace(line) == "" {
+		return
+	}
+	fmt.Fprintf(w, "    %s | %s\n", t.in(faint, fmt.Sprintf("%6d", p.Line)), clean(strings.ReplaceAll(line, "\t", " ")))
+	if column == 0 {
+		return
+	}
+	width := 0
+	for _, r := range strings.TrimLeft(line[column-1:], `"'`) {
+		if !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("_-$.", r) {
+			break
+		}
+		width++
+	}
+	fmt.Fprintf(w, "    %6s | %s%s\n", "", strings.Repeat(" ", utf8.RuneCountInString(line[:column-1])), t.in(red, strings.Repeat("^", max(width, 1))))
+}
