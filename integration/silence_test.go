@@ -571,6 +571,7 @@ func TestOwnConnectionMovesInACluster(t *testing.T) {
 	if got := actions(first, "DOOR_007", "n2"); len(got) != 1 || got[0] != finding.Opened {
 		t.Fatalf("DOOR_007 on n2 became %v", got)
 	}
+	eventually(t, "the connection knows the other server", func() bool { return len(nc.DiscoveredServers()) > 0 })
 	if err := f.Server("n1").Kill(); err != nil {
 		t.Fatal(err)
 	}

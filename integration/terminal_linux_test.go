@@ -22,6 +22,7 @@ func (b *bench) onTerminal(t *testing.T, script string) string {
 	cmd := b.command(ctx, script)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = guest, guest, guest
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) } // with what it started
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
