@@ -240,6 +240,9 @@ func TestKilledServer(t *testing.T) {
 		return state.Snapshot.Server(victim.ID()) != nil
 	})
 	if victim.ID() == id || state.Snapshot.Server(id) != nil || state.Snapshot.Server(victim.ID()) == nil || len(state.Snapshot.Servers) != 3 {
+		for _, s := range state.Snapshot.Servers {
+			t.Logf("%s %s: state %v, heard %v, known by %q", s.Name, s.ID, s.State, s.Heard.InputNames(), s.KnownBy)
+		}
 		t.Fatalf("the restarted server did not take the dead one's place: %d servers", len(state.Snapshot.Servers))
 	}
 	state = sweep(t, a)

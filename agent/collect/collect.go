@@ -340,6 +340,9 @@ func (s *sweep) followUp(ctx context.Context, opts Options) error {
 		if err := s.topo.run(ctx, byID); err != nil {
 			return err
 		}
+		if err := s.askNewcomers(ctx); err != nil {
+			return err
+		}
 	}
 	if s.main.wanted.Has(posture.Accountz) {
 		s.accounts = s.main
@@ -358,6 +361,37 @@ func (s *sweep) followUp(ctx context.Context, opts Options) error {
 		s.conns.payloads[posture.Connz] = s.c.sessionsPayload()
 		return s.conns.run(ctx, true)
 	}
+	return nil
+}
+
+// askNewcomers asks the servers that only their peers have told of so far. The
+// first questions did not wait for a server that has just come: it is counted by
+// the others where one that has just gone was.
+func (s *sweep) askNewcomers(ctx context.Context) error {
+	fresh := map[string]bool{}
+	for _, got := range s.topo.got {
+		for _, b := range got {
+			for _, id := range peersOf(b) {
+				_, heard := s.main.who[id]
+				if !heard && !s.main.known[id] && !s.main.missed[id] && len(fresh) < maxServers {
+					fresh[id] = true
+				}
+			}
+		}
+	}
+	if len(fresh) == 0 {
+		return nil
+	}
+	late := s.c.newGather(posture.Statsz|posture.Varz|topologyInputs, slices.Sorted(maps.Keys(fresh)), len(fresh))
+	if err := late.run(ctx, true); err != nil {
+		return err
+	}
+	s.main.adopt(late)
+	s.topo.adopt(late)
+	s.main.gaps = append(s.main.gaps, late.gaps...)
+	s.main.cost.Requests += late.cost.Requests
+	s.main.cost.Replies += late.cost.Replies
+	s.main.cost.Bytes += late.cost.Bytes
 	return nil
 }
 

@@ -243,6 +243,18 @@ func (g *gather) ids() map[string]bool {
 	return ids
 }
 
+// adopt takes over what another gather has heard of what this one asks for.
+func (g *gather) adopt(other *gather) {
+	for input, got := range g.got {
+		maps.Copy(got, other.got[input])
+		maps.Copy(g.nobody[input], other.nobody[input])
+		maps.Copy(g.forged[input], other.forged[input])
+	}
+	maps.Copy(g.who, other.who)
+	maps.Copy(g.at, other.at)
+	maps.Copy(g.known, other.known)
+}
+
 func (g *gather) settled(input posture.Input, id string) bool {
 	_, ok := g.got[input][id]
 	return ok || g.nobody[input][id]
