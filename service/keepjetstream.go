@@ -57,12 +57,13 @@ type JetStreamConfig struct {
 //
 // Whoever leads next finishes what is pending.
 type inJetStream struct {
-	cfg   JetStreamConfig
-	log   *slog.Logger
-	t     teller
-	id    string
-	token string // the system, as a token of subjects and keys
-	turn  chan agent.Turn
+	cfg    JetStreamConfig
+	log    *slog.Logger
+	t      teller
+	id     string
+	token  string // the system, as a token of subjects and keys
+	turn   chan agent.Turn
+	ending <-chan struct{} // nobody takes a turn any more
 
 	// the election's own
 	js            jetstream.JetStream
@@ -256,6 +257,7 @@ func (k *inJetStream) turns() <-chan agent.Turn { return k.turn }
 func (*inJetStream) close() error { return nil }
 
 func (k *inJetStream) run(ctx context.Context) {
+	k.ending = ctx.Done()
 	var wg sync.WaitGroup
 	// The lanes go on until the election has let them drain.
 	working, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -332,6 +334,7 @@ func (k *inJetStream) send(ctx context.Context, t agent.Turn) {
 	defer cancel()
 	select {
 	case k.turn <- t:
+	case <-k.ending:
 	case <-ctx.Done():
 	}
 }
