@@ -252,11 +252,14 @@ var jwt019 = &Check{
 		if c.claim.Callout == nil {
 			return Verdict{Outcome: NotApplicable, Summary: "it has no auth callout"}
 		}
-		var unseen []string
+		var unseen, claimed []string
 		for _, s := range snap.Servers {
 			for i := range s.Everyone.List {
-				if u := &s.Everyone.List[i]; slices.Contains(c.claim.Callout.AuthUsers, u.User) || u.Claim != nil && slices.Contains(c.claim.Callout.AuthUsers, u.Claim.Key) {
+				switch u := &s.Everyone.List[i]; {
+				case u.Claim != nil && u.Claim.Account == a.ID && slices.Contains(c.claim.Callout.AuthUsers, u.Claim.Key):
 					return pass("one of its auth users is connected to %s", s.Name)
+				case u.Claim == nil && u.Account == a.ID && slices.Contains(c.claim.Callout.AuthUsers, u.User):
+					claimed = append(claimed, s.Name)
 				}
 			}
 			gone := s.State == posture.ShutDown
@@ -266,6 +269,9 @@ var jwt019 = &Check{
 		}
 		if len(unseen) > 0 {
 			return unknown("its auth users were not found, and not all sessions were seen on %s", list(unseen))
+		}
+		if len(claimed) > 0 {
+			return unknown("somebody on %s is shown as one of its auth users, by a JWT that the server does not show", list(claimed))
 		}
 		keys := make([]string, len(c.claim.Callout.AuthUsers))
 		for i, k := range c.claim.Callout.AuthUsers {
