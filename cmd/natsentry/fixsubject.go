@@ -38,7 +38,7 @@ func (p *program) lookUp(cmd *cobra.Command, f *fixFlags, sweep *sweepFlags, arg
 		}
 		return find(report, args)
 	}
-	state, err := p.sweepOnce(cmd, sweep)
+	state, err := p.sweepOnce(cmd, sweep.config)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +143,7 @@ func (s *fixSubject) cure(asked []fix.Mode) (fix.Cure, error) {
 	}
 	cure := fix.Join(asked, cures...)
 	if s.server != nil && slices.ContainsFunc(cure.Modes, fix.OfClients) && !slices.Contains(cure.Modes, fix.Operator) && !slices.Contains(cure.Modes, fix.Leafnode) &&
-		slices.Contains(s.doors(), posture.Leafnode) && !fix.ClosesLeafnodes.Holds(s.server.Version) {
+		slices.Contains(s.doors(), posture.Leafnode) && !posture.GuardsLeafnodes.Holds(s.server.Version) {
 		cure.Modes = append(cure.Modes, fix.Leafnode)
 	}
 	switch {

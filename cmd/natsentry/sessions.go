@@ -143,29 +143,11 @@ func (f *sessionsFlags) candidate() (*inside.Candidate, error) {
 
 // askWhoIsInside sweeps once, and touches nothing.
 func (p *program) askWhoIsInside(cmd *cobra.Command, f *sessionsFlags) (*posture.Snapshot, []*posture.Server, error) {
-	ctx := cmd.Context()
-	t, err := p.loadTarget(ctx)
+	state, err := p.sweepOnce(cmd, func(t *target) (agent.Config, error) {
+		return agent.Config{System: cmp.Or(f.system, t.name, "nats"), Probe: agent.Probe{Off: true}, Collect: collect.Config{Timeout: f.wait}}, nil
+	})
 	if err != nil {
 		return nil, nil, err
-	}
-	var refused refusals
-	nc, err := p.connect(ctx, t, refused.add)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer nc.Close()
-	cfg := agent.Config{System: cmp.Or(f.system, t.name, "nats"), Probe: agent.Probe{Off: true}, Collect: collect.Config{Timeout: f.wait}}
-	a, err := agent.New(nc, cfg)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer a.Close()
-	done := p.progress("asking the servers of " + cfg.System)
-	state, err := a.Sweep(ctx, true)
-	done()
-	refused.tell(p)
-	if err != nil {
-		return nil, nil, t.sweepFailed(nc, err)
 	}
 	servers := slices.DeleteFunc(slices.Clone(state.Snapshot.Servers), func(s *posture.Server) bool {
 		return f.server != "" && s.Name != f.server && s.ID != f.server || f.cluster != "" && s.Cluster != f.cluster
@@ -179,10 +161,7 @@ func (p *program) askWhoIsInside(cmd *cobra.Command, f *sessionsFlags) (*posture
 // unlisted counts the sessions that servers have and did not list.
 func unlisted(servers []*posture.Server) (n int) {
 	for _, s := range servers {
-		all := &s.Everyone
-		if all.At.IsZero() {
-			all = &s.Sessions
-		}
+		all := inside.Everybody(s)
 		n += max(0, all.Total-len(all.List))
 	}
 	return n
