@@ -321,10 +321,6 @@ func (b *Bundle) Reload() bool {
 	return !b.plan.NoConfig && !slices.ContainsFunc(b.parts, func(p part) bool { return p.kind.restart })
 }
 
-// ClosesLeafnodes is since when a leafnode port without authorization of its own
-// takes that of the client port. Before, it lets everybody in.
-var ClosesLeafnodes = posture.Since{"2.12.0"}
-
 // Has tells whether the bundle has a mode.
 func (b *Bundle) Has(m Mode) bool { return slices.Contains(b.Modes, m) }
 

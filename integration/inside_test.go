@@ -332,14 +332,13 @@ func TestLoginsOfAnOperator(t *testing.T) {
 	state := sweep(t, a)
 
 	claims := must(jwt.DecodeUserClaims(token))
-	key := func(token string) string { return must(jwt.DecodeUserClaims(token)).Subject }
 	app := op.app.public
 	checkLogins(t, state, "op", map[string]login{
 		"by JWT":                {login: posture.LoginJWT, account: app, owner: claims.Subject},
 		"by JWT, claims a user": {login: posture.LoginJWT, account: app, owner: claims.Subject},
-		"bearer":                {login: posture.LoginBearer, account: app, owner: key(bearer)},
+		"bearer":                {login: posture.LoginBearer, account: app},
 		"bearer, claims a user": {login: posture.LoginUnknown, account: app},
-		"by sentinel":           {login: posture.LoginBearer, account: app, owner: key(sentinel)},
+		"by sentinel":           {login: posture.LoginBearer, account: app},
 	})
 	in := insiders(t, state, "op")
 	want := posture.UserClaim{
@@ -396,7 +395,6 @@ func outside(t *testing.T) string {
 // configuration of their own, each check failing and passing.
 func TestCredentialsOfInsiders(t *testing.T) {
 	t.Parallel()
-	host := outside(t)
 	key := must(nkeys.CreateUser())
 	public, seed := must(key.PublicKey()), must(key.Seed())
 	byKey := nats.Nkey(public, func(nonce []byte) ([]byte, error) { return must(nkeys.FromSeed(seed)).Sign(nonce) })
@@ -421,25 +419,81 @@ func TestCredentialsOfInsiders(t *testing.T) {
 	judgeInside(t, state, "OPS", map[string]check.Outcome{"CRED_002": check.Pass})
 	judgeInside(t, state, "$SYS", map[string]check.Outcome{"SESS_003": check.Pass})
 
-	// A stranger in the system account, from outside and in clear; and one user
-	// for programs of two kinds on three hosts.
-	comeFrom(t, f.Server("token"), host, "go", says(map[string]any{"auth_token": "the-token-of-the-test"}))
+	// A stranger in the system account, and one user for programs of two kinds on
+	// three hosts.
 	connect(t, f.Server("hub").URL(), nats.UserInfo("second", "second-password"))
-	comeFrom(t, f.Server("users"), host, "go", says(map[string]any{"user": "app", "pass": "app-password"}))
-	comeFrom(t, f.Server("users"), host, "go", says(map[string]any{})) // as guest, without a password
+	comeFrom(t, f.Server("users"), "127.0.0.3", "go", says(map[string]any{"user": "app", "pass": "app-password"}))
 	comeFrom(t, f.Server("users"), "127.0.0.2", "python", says(map[string]any{"user": "app", "pass": "app-password"}))
 	state = sweep(t, a)
-	judgeInside(t, state, "token", map[string]check.Outcome{"TLS_004": check.Fail})
-	judgeInside(t, state, "users", map[string]check.Outcome{"TLS_004": check.Fail})
 	judgeInside(t, state, "APP", map[string]check.Outcome{"CRED_005": check.Fail})
 	judgeInside(t, state, "$SYS", map[string]check.Outcome{"SESS_003": check.Fail})
-	if r := judgedAs(t, state, "TLS_004", "token"); r.Severity != check.Critical {
-		t.Errorf("a token in clear is %s", r.Severity)
-	}
-	if r := judgedAs(t, state, "TLS_004", "users"); r.Severity != check.NoSeverity || len(r.Evidence) != 1 || !strings.Contains(r.Evidence[0].Value, "app: 1 session") {
-		t.Errorf("a password in clear is %s: %+v", r.Severity, r.Evidence)
-	}
 	noSecret(t, state, "the-token-of-the-test", "app-password", "second-password")
+
+	t.Run("in clear", func(t *testing.T) {
+		host := outside(t)
+		comeFrom(t, f.Server("token"), host, "go", says(map[string]any{"auth_token": "the-token-of-the-test"}))
+		comeFrom(t, f.Server("users"), host, "go", says(map[string]any{"user": "app", "pass": "app-password"}))
+		comeFrom(t, f.Server("users"), host, "go", says(map[string]any{})) // as guest, without a password
+		state := sweep(t, a)
+		judgeInside(t, state, "token", map[string]check.Outcome{"TLS_004": check.Fail})
+		judgeInside(t, state, "users", map[string]check.Outcome{"TLS_004": check.Fail})
+		if r := judgedAs(t, state, "TLS_004", "token"); r.Severity != check.Critical {
+			t.Errorf("a token in clear is %s", r.Severity)
+		}
+		if r := judgedAs(t, state, "TLS_004", "users"); r.Severity != check.NoSeverity || len(r.Evidence) != 1 || !strings.Contains(r.Evidence[0].Value, "app: 1 session") {
+			t.Errorf("a password in clear is %s: %+v", r.Severity, r.Evidence)
+		}
+		noSecret(t, state, "the-token-of-the-test", "app-password", "second-password")
+	})
+}
+
+// TestBearersWhoClaimAKey: CONNZ shows of a bearer the key that he claims. It makes
+// him nobody else.
+func TestBearersWhoClaimAKey(t *testing.T) {
+	t.Parallel()
+	op := must(fleet.NewOperator())
+	service, serviceSeed, err := op.App.User("service", nil) // signed before it is known which account it is for
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := must(jwt.DecodeUserClaims(service)).Subject
+	if err := op.Sign(&op.App, func(c *jwt.AccountClaims) { c.Authorization.AuthUsers.Add(key) }); err != nil {
+		t.Fatal(err)
+	}
+	other := must(op.Account("OTHER", nil))
+	f := start(t, fleet.Spec{Name: "op", Config: op.Config(other)})
+	s := f.Server("op")
+	sys, sysSeed, err := op.System.User("natsentry", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	expected := must(jwt.DecodeUserClaims(sys)).Subject
+	bearer := func(a *fleet.Account) string {
+		token, _, err := a.User("bearer", func(c *jwt.UserClaims) { c.BearerToken = true })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	come(t, s, "not the service", says(map[string]any{"jwt": bearer(other), "user": key}))
+	come(t, s, "not natsentry", says(map[string]any{"jwt": bearer(&op.System), "user": expected}))
+
+	policy := check.DefaultPolicy()
+	policy.Expected = []check.Expected{{User: expected}}
+	nc := connect(t, s.URL(), nats.UserJWTAndSeed(sys, sysSeed))
+	must(s.Embedded().LookupAccount(op.App.Public)) // or nobody knows of its callout yet
+	a := must(agent.New(nc, agent.Config{System: "test", Collect: patient, Policy: policy, Rules: prompt}))
+	t.Cleanup(a.Close)
+	state := sweep(t, a)
+	judgeInside(t, state, op.App.Public, map[string]check.Outcome{"JWT_019": check.Fail})
+	judgeInside(t, state, op.System.Public, map[string]check.Outcome{"SESS_003": check.Unknown, "JWT_032": check.Fail})
+	judgeInside(t, state, other.Public, map[string]check.Outcome{"JWT_032": check.Fail})
+
+	connect(t, s.URL(), nats.UserJWTAndSeed(service, serviceSeed))
+	come(t, s, "not expected", says(map[string]any{"jwt": bearer(&op.System)}))
+	state = sweep(t, a)
+	judgeInside(t, state, op.App.Public, map[string]check.Outcome{"JWT_019": check.Pass})
+	judgeInside(t, state, op.System.Public, map[string]check.Outcome{"SESS_003": check.Fail})
 }
 
 // TestJWTUsersInside: users of an account and of its signing keys, in a server

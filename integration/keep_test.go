@@ -326,6 +326,32 @@ func TestStartsWithoutItsStore(t *testing.T) {
 	eventually(t, "what it finds is kept", func() bool { return actionsOf(stored(t, js, "DOOR_001", "n3")) == "opened" })
 }
 
+// TestStopsWhileNobodyTakesItsTurn: an agent that is stopped when it comes to lead
+// takes no turn any more, and ends all the same.
+func TestStopsWhileNobodyTakesItsTurn(t *testing.T) {
+	t.Parallel()
+	f := start(t, storeSpecs(t)...)
+	waitActive(t, f, f.Server("n1"), 3)
+	js := makeStore(t, f.Server("n2"))
+	nc := connectSys(t, f.Server("n1"))
+	svc := must(service.New(nc, service.Config{System: "test", Keeper: keepIn(t, nc, nil), Interval: time.Second}))
+	kv := must(js.KeyValue(t.Context(), service.StoreBucket))
+	eventually(t, "it has the lease", func() bool {
+		_, err := kv.Get(t.Context(), "test.lease")
+		return err == nil
+	})
+	stopped := make(chan error, 1)
+	go func() { stopped <- svc.Stop() }()
+	select {
+	case err := <-stopped:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("it waits for somebody to take its turn")
+	}
+}
+
 // TestStoreThatIsNotSetUp is an error at once, and says what to do.
 func TestStoreThatIsNotSetUp(t *testing.T) {
 	t.Parallel()

@@ -337,11 +337,14 @@ system_account: SYS
 	hubConfig := strings.Replace(storeAccounts, "}\nsystem_account: SYS\n", app, 1) + `jetstream { store_dir: "{{dir}}/jetstream" }
 leafnodes { listen: "{{addr "leafnode"}}", authorization { user: leaf-sys, password: leaf-password, account: SYS } }
 `
+	// Processes of their own: in one process the race detector sees nats-server
+	// list clients that are just coming.
+	server := binary(t, "v2.15.2")
 	specs := []fleet.Spec{
-		{Name: "n2", Config: hubConfig},
-		{Name: "token", Config: fmt.Sprintf("authorization { token: %q }\n", s["token"]) + leafOfStore},
+		{Name: "n2", Binary: server, Config: hubConfig},
+		{Name: "token", Binary: server, Config: fmt.Sprintf("authorization { token: %q }\n", s["token"]) + leafOfStore},
 		{Name: "old", Binary: binary(t, "v2.10.27"), Config: fmt.Sprintf("authorization { token: %q }\n", s["token of an old server"]) + leafOfStore},
-		{Name: "open", Config: leafOfStore},
+		{Name: "open", Binary: server, Config: leafOfStore},
 	}
 	for i := range specs {
 		specs[i].Config = replace.Replace(specs[i].Config)
@@ -424,7 +427,7 @@ func TestNothingSecretGetsOutUnderAnOperator(t *testing.T) {
 	b := newBench(t)
 	op.save(filepath.Join(b.dir, ".nsc"))
 	f := start(t,
-		fleet.Spec{Name: "new", Config: op.config() + clustered("c", "old")},
+		fleet.Spec{Name: "new", Binary: binary(t, "v2.15.2"), Config: op.config() + clustered("c", "old")},
 		fleet.Spec{Name: "old", Binary: binary(t, "v2.10.29"), Config: op.config() + clustered("c", "new")},
 	)
 	bearer, _ := op.user(op.app, "bearer", func(c *jwt.UserClaims) { c.BearerToken = true })

@@ -73,11 +73,17 @@ func keepWatch(t *testing.T, nc *nats.Conn, poll time.Duration, change func(*age
 // returns it.
 func (v *vigil) told(t *testing.T, checkID, server string, action finding.Action) finding.Finding {
 	t.Helper()
+	return v.await(t, checkID, server, action, func(s check.Scope) string { return s.Server })
+}
+
+// await is the same for what of a scope names its subject.
+func (v *vigil) await(t *testing.T, checkID, subject string, action finding.Action, of func(check.Scope) string) finding.Finding {
+	t.Helper()
 	var out finding.Finding
-	eventually(t, fmt.Sprintf("%s on %q is %s", checkID, server, action), func() bool {
+	eventually(t, fmt.Sprintf("%s on %q is %s", checkID, subject, action), func() bool {
 		v.all = append(v.all, v.rec.take()...)
 		i := slices.IndexFunc(v.all, func(f finding.Finding) bool {
-			return f.Check == checkID && f.Scope.Server == server && f.Action == action
+			return f.Check == checkID && of(f.Scope) == subject && f.Action == action
 		})
 		if i < 0 {
 			return false

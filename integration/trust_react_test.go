@@ -19,23 +19,10 @@ import (
 	"github.com/natsentry/natsentry/integration/fleet"
 )
 
-// toldOf waits until a check's finding on an account has become something.
+// toldOf is told, of an account.
 func (v *vigil) toldOf(t *testing.T, checkID, account string, action finding.Action) finding.Finding {
 	t.Helper()
-	var out finding.Finding
-	eventually(t, fmt.Sprintf("%s on %q is %s", checkID, account, action), func() bool {
-		v.all = append(v.all, v.rec.take()...)
-		i := slices.IndexFunc(v.all, func(f finding.Finding) bool {
-			return f.Check == checkID && f.Scope.Account == account && f.Action == action
-		})
-		if i < 0 {
-			return false
-		}
-		out = v.all[i]
-		v.all = v.all[i+1:]
-		return true
-	})
-	return out
+	return v.await(t, checkID, account, action, func(s check.Scope) string { return s.Account })
 }
 
 // TestPushIsFollowed: who pushes a JWT has that account looked at, long before

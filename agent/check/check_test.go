@@ -9,6 +9,11 @@ import (
 	"github.com/natsentry/natsentry/agent/posture"
 )
 
+// judgeAlone judges by one check only.
+func (c *Check) judgeAlone(snap *posture.Snapshot, policy Policy) []Result {
+	return c.judge(nil, snap, policy, func() []*Inside { return insides(snap) })
+}
+
 func TestCatalogueIsWellFormed(t *testing.T) {
 	seen := map[string]bool{}
 	for _, c := range Catalogue() {
@@ -102,7 +107,7 @@ func TestConfigurations(t *testing.T) {
 		}))
 	}
 	for access, want := range map[posture.Access]Outcome{posture.Open: Fail, posture.Closed: Pass, posture.Unknown: Unknown} {
-		r := door001.judge(nil, door(access), DefaultPolicy())[0]
+		r := door001.judgeAlone(door(access), DefaultPolicy())[0]
 		if r.Outcome != want || len(r.Evidence) != 1 || r.Evidence[0].Source != "n1.conf:3:1" || *r.Evidence[0].Place != place {
 			t.Errorf("%s: %+v", access, r)
 		}
@@ -131,7 +136,7 @@ func TestSeverityBends(t *testing.T) {
 			d.TLS = posture.TLS{On: posture.Yes, Required: posture.Yes, Verify: posture.Yes}
 		})), DefaultPolicy(), Warning},
 	} {
-		r := door001.judge(nil, fleet(c.server), c.policy)[0]
+		r := door001.judgeAlone(fleet(c.server), c.policy)[0]
 		if r.Outcome != Fail || r.Severity != c.want {
 			t.Errorf("%s: %s %s, want fail %s", c.name, r.Outcome, r.Severity, c.want)
 		}
@@ -139,7 +144,7 @@ func TestSeverityBends(t *testing.T) {
 	for left, want := range map[time.Duration]Severity{
 		-time.Hour: Critical, 6 * 24 * time.Hour: Critical, 8 * 24 * time.Hour: Warning,
 	} {
-		r := tls001.judge(nil, fleet(server("n1", door(posture.Client, expires(left)))), DefaultPolicy())[0]
+		r := tls001.judgeAlone(fleet(server("n1", door(posture.Client, expires(left)))), DefaultPolicy())[0]
 		if r.Outcome != Fail || r.Severity != want {
 			t.Errorf("certificate with %s left: %s %s, want fail %s", left, r.Outcome, r.Severity, want)
 		}
@@ -159,7 +164,7 @@ func TestGroupsKeepToThemselves(t *testing.T) {
 		server("other", in("x", false), operator("OD")), server("other2", in("x", false), operator("OD")),
 	)
 	var failed []Scope
-	for _, r := range fleet002.judge(nil, snap, DefaultPolicy()) {
+	for _, r := range fleet002.judgeAlone(snap, DefaultPolicy()) {
 		if r.Outcome == Fail {
 			failed = append(failed, r.Scope)
 			if strings.Contains(r.Summary, "leaf") || strings.Contains(r.Summary, "other") {

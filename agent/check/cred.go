@@ -87,7 +87,7 @@ var cred005 = &Check{
 	Inside: func(_ Policy, _ *posture.Snapshot, in *Inside) Verdict {
 		var shared []*crowd
 		for _, c := range in.Users {
-			if len(c.members) >= sharedAddresses && !c.members[0].guest() && len(c.languages()) >= sharedLanguages && len(c.addresses()) >= sharedAddresses {
+			if c.what == "" && len(c.members) >= sharedAddresses && !c.members[0].guest() && len(c.languages()) >= sharedLanguages && len(c.addresses()) >= sharedAddresses {
 				shared = append(shared, c)
 			}
 		}

@@ -193,10 +193,10 @@ var needs = map[advisory.Need]func(*posture.Server) posture.Tri{
 		return posture.TriOf(s.AuthMode == posture.AuthOperator)
 	},
 	advisory.NeedsClientTLS: func(s *posture.Server) posture.Tri {
-		return ofDoor(s, func(d *posture.Door) posture.Tri { return d.TLS.On })
+		return ofClientPort(s, func(d *posture.Door) posture.Tri { return d.TLS.On })
 	},
 	advisory.NeedsClientCerts: func(s *posture.Server) posture.Tri {
-		return ofDoor(s, func(d *posture.Door) posture.Tri { return d.TLS.Verify })
+		return ofClientPort(s, func(d *posture.Door) posture.Tri { return d.TLS.Verify })
 	},
 	advisory.NeedsMappedCerts:    (*posture.Server).MapsCertificates,
 	advisory.NeedsNoAuthUser:     (*posture.Server).HasNoAuthUser,
@@ -231,8 +231,8 @@ func not(t posture.Tri) posture.Tri {
 	}
 }
 
-// ofDoor asks the client port.
-func ofDoor(s *posture.Server, fact func(*posture.Door) posture.Tri) posture.Tri {
+// ofClientPort asks the client port.
+func ofClientPort(s *posture.Server, fact func(*posture.Door) posture.Tri) posture.Tri {
 	d := s.Door(posture.Client)
 	if d == nil {
 		return posture.Unseen

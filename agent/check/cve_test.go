@@ -30,7 +30,7 @@ func advisories(s *posture.Server, taken time.Time) map[string]Result {
 	snap := fleet(s)
 	snap.Taken = taken
 	out := map[string]Result{}
-	for _, r := range cve001.judge(nil, snap, DefaultPolicy()) {
+	for _, r := range cve001.judgeAlone(snap, DefaultPolicy()) {
 		out[r.Scope.Advisory] = r
 	}
 	return out

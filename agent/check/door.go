@@ -20,7 +20,6 @@ const (
 	refRevocation = "https://docs.nats.io/using-nats/nats-tools/nsc/revocation"
 	refToken      = "https://docs.nats.io/running-a-nats-service/configuration/securing_nats/auth_intro/tokens"
 	refPassword   = "https://docs.nats.io/running-a-nats-service/configuration/securing_nats/auth_intro/username_password"
-	refSigning    = "https://docs.nats.io/using-nats/nats-tools/nsc/signing_keys"
 	refOperator   = "https://docs.nats.io/running-a-nats-service/configuration/securing_nats/auth_intro/jwt"
 )
 

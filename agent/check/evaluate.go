@@ -3,6 +3,7 @@ package check
 import (
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/natsentry/natsentry/agent/posture"
@@ -35,18 +36,14 @@ func Evaluate(snap *posture.Snapshot, policy Policy) []Result {
 		subjects += max(len(c.Doors), 1)
 	}
 	out := make([]Result, 0, subjects*len(snap.Servers))
-	in := insides(snap)
+	in := sync.OnceValue(func() []*Inside { return insides(snap) })
 	for _, c := range Catalogue() {
-		if c.Inside != nil && !snap.Config {
-			out = c.judgeInside(out, snap, policy, in)
-			continue
-		}
-		out = c.judge(out, snap, policy)
+		out = c.judge(out, snap, policy, in)
 	}
 	return out
 }
 
-func (c *Check) judge(out []Result, snap *posture.Snapshot, policy Policy) []Result {
+func (c *Check) judge(out []Result, snap *posture.Snapshot, policy Policy, in func() []*Inside) []Result {
 	if !c.Sight.sees(snap.Config) {
 		return out
 	}
@@ -70,7 +67,7 @@ func (c *Check) judge(out []Result, snap *posture.Snapshot, policy Policy) []Res
 	case c.Account != nil:
 		return c.judgeAccounts(out, snap, policy)
 	case c.Inside != nil:
-		return c.judgeInside(out, snap, policy, insides(snap))
+		return c.judgeInside(out, snap, policy, in())
 	case c.Advisory != nil:
 		return c.judgeAdvisories(out, snap, policy)
 	}
@@ -213,4 +210,26 @@ func groups(snap *posture.Snapshot, by Grouping) []Group {
 	}
 	slices.SortFunc(out, func(a, b Group) int { return strings.Compare(a.Scope.Cluster, b.Scope.Cluster) })
 	return out
+}
+
+// SubjectsKnown tells whether all subjects of a check are known in a snapshot:
+// only then one that is not there is no more. Which accounts there are may not
+// have been asked yet, and a server that does not answer may trust an operator, or
+// have somebody inside, of whom nobody else tells.
+func (c *Check) SubjectsKnown(snap *posture.Snapshot) bool {
+	toldBy := func(needs posture.Input) bool {
+		return !slices.ContainsFunc(snap.Servers, func(s *posture.Server) bool {
+			return (s.State == posture.Silent || s.State == posture.Answering) && !s.Heard.Has(needs)
+		})
+	}
+	switch {
+	case c.Account != nil:
+		return snap.Trust != nil
+	case c.Operator != nil:
+		return toldBy(posture.Varz)
+	case c.Inside != nil:
+		return toldBy(everyoneInputs | posture.Accountz)
+	default:
+		return true
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/natsentry/natsentry/agent/posture"
 )
@@ -83,12 +84,19 @@ func insides(snap *posture.Snapshot) []*Inside {
 				in.System = in.System || c.Account == s.SystemAccount
 			}
 			user, ok := c.Owner()
-			if !ok {
+			what := ""
+			switch {
+			case ok:
+			case c.Login == posture.LoginBearer:
+				// Those who call themselves alike are told of as one.
+				what = "a bearer, shown as " + c.User
+				user = what
+			default:
 				in.Nobody = append(in.Nobody, Member{c, s})
 				continue
 			}
 			if in.byUser[user] == nil {
-				in.byUser[user] = &crowd{}
+				in.byUser[user] = &crowd{what: what}
 			}
 			in.byUser[user].members = append(in.byUser[user].members, Member{c, s})
 		}
@@ -128,7 +136,7 @@ func (in *Inside) pick(match func(*Member) bool) []*crowd {
 		case len(c.members):
 			out = append(out, c)
 		default:
-			out = append(out, &crowd{members: slices.DeleteFunc(slices.Clone(c.members), func(m Member) bool { return !match(&m) })})
+			out = append(out, &crowd{what: c.what, members: slices.DeleteFunc(slices.Clone(c.members), func(m Member) bool { return !match(&m) })})
 		}
 	}
 	return out
@@ -136,6 +144,12 @@ func (in *Inside) pick(match func(*Member) bool) []*crowd {
 
 func (c *Check) judgeInside(out []Result, snap *posture.Snapshot, policy Policy, insides []*Inside) []Result {
 	nameless := unnamed(snap)
+	var looked time.Time
+	for _, s := range snap.Servers {
+		if s.Everyone.At.After(looked) {
+			looked = s.Everyone.At
+		}
+	}
 	for _, in := range insides {
 		scope := Scope{Kind: KindAccount, Account: in.Account}
 		if in.Claims != nil {
@@ -149,37 +163,9 @@ func (c *Check) judgeInside(out []Result, snap *posture.Snapshot, policy Policy,
 		case nameless > 0:
 			v = unknown("it passes as far as it was seen; %s not known by name may have others inside", count(nameless, "server"))
 		}
-		r := Result{Check: c, Scope: scope, Pending: len(v.Ask) > 0, Verdict: v}
-		for _, s := range snap.Servers {
-			if s.Everyone.At.After(r.Looked) {
-				r.Looked = s.Everyone.At
-			}
-		}
-		out = append(out, r)
+		out = append(out, Result{Check: c, Scope: scope, Looked: looked, Pending: len(v.Ask) > 0, Verdict: v})
 	}
 	return out
-}
-
-// SubjectsKnown tells whether all subjects of a check are known in a snapshot:
-// only then one that is not there is no more. Which accounts there are may not
-// have been asked yet, and a server that does not answer may trust an operator, or
-// have somebody inside, of whom nobody else tells.
-func (c *Check) SubjectsKnown(snap *posture.Snapshot) bool {
-	toldBy := func(needs posture.Input) bool {
-		return !slices.ContainsFunc(snap.Servers, func(s *posture.Server) bool {
-			return (s.State == posture.Silent || s.State == posture.Answering) && !s.Heard.Has(needs)
-		})
-	}
-	switch {
-	case c.Account != nil:
-		return snap.Trust != nil
-	case c.Operator != nil:
-		return toldBy(posture.Varz)
-	case c.Inside != nil:
-		return toldBy(everyoneInputs | posture.Accountz)
-	default:
-		return true
-	}
 }
 
 // unclear counts the sessions that a check cannot judge.

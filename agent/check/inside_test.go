@@ -96,7 +96,7 @@ func expecting(users ...string) Policy {
 // judged is what a check says of one account, or of one server.
 func judged(t *testing.T, c *Check, snap *posture.Snapshot, policy Policy, subject string) Result {
 	t.Helper()
-	for _, r := range c.judge(nil, snap, policy) {
+	for _, r := range c.judgeAlone(snap, policy) {
 		if r.Scope.Account == subject || r.Scope.Server == subject {
 			return r
 		}
@@ -285,7 +285,7 @@ func TestFindingsOfManyAreShort(t *testing.T) {
 	snap := operated(asIs, list...)
 	for _, c := range []*Check{jwt030, jwt033, jwt034} {
 		failed := 0
-		for _, r := range c.judge(nil, snap, DefaultPolicy()) {
+		for _, r := range c.judgeAlone(snap, DefaultPolicy()) {
 			if r.Outcome != Fail {
 				continue
 			}

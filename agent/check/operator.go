@@ -76,7 +76,7 @@ var jwt004 = &Check{
 		case left > claimWarning:
 			return pass("more than %s left", days(claimWarning))
 		case left <= 0:
-			return fail("expired", "the JWT of operator %s expired on %s", title(o.Name, o.Key), clock(o.Expires)).with(Critical, o.shown("exp", clock(o.Expires)))
+			return fail(causeExpired, "the JWT of operator %s expired on %s", title(o.Name, o.Key), clock(o.Expires)).with(Critical, o.shown("exp", clock(o.Expires)))
 		default:
 			return fail("", "the JWT of operator %s expires on %s", title(o.Name, o.Key), clock(o.Expires)).with(NoSeverity, o.shown("exp", clock(o.Expires)))
 		}

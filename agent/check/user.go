@@ -163,7 +163,7 @@ var jwt034 = &Check{
 		what: "free to publish and subscribe to everything", fine: "all who are connected are restricted", more: nothingMore,
 	}.inside,
 	Remedy: Remedy{Text: "Allow what the client needs: `nsc edit user --account NAME --name USER --allow-pub a.> --allow-sub b.>` and give it its new credentials, or `nsc edit account --name NAME --allow-pub a.>` for all who have no permissions of their own, which holds at once for those who are connected. Better sign users by scoped keys, one for each role."},
-	Refs:   []string{refSigning},
+	Refs:   []string{refSigningKeys},
 }
 
 // inForce is the claim of its account that a session's server goes by, as far as

@@ -26,8 +26,8 @@ const (
 // prints nothing of it.
 type rawClaim string
 
-func (rawClaim) String() string   { return redacted }
-func (rawClaim) GoString() string { return redacted }
+func (rawClaim) String() string   { return posture.Redacted }
+func (rawClaim) GoString() string { return posture.Redacted }
 
 // claimSeed makes the marks of claims useless outside of this process.
 var claimSeed = maphash.MakeSeed()

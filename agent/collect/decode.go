@@ -121,8 +121,6 @@ func printable(s string) string {
 	return clean
 }
 
-const redacted = "[REDACTED]"
-
 var jwtLike = regexp.MustCompile(`^eyJ[A-Za-z0-9_-]+\.`)
 
 // scrubUser removes secrets from authorized_user: servers before 2.10.28 put
@@ -134,11 +132,11 @@ func scrubUser(c *connInfo, version string) string {
 	case user == "":
 		return ""
 	case jwtLike.MatchString(user):
-		return redacted
+		return posture.Redacted
 	case posture.IsHiddenUser(user, ""), bool(c.IssuerKey) && nkeys.IsValidPublicUserKey(user):
 		return user
 	case !posture.RedactsTokens.Holds(version):
-		return redacted
+		return posture.Redacted
 	default:
 		return printable(user)
 	}
@@ -152,8 +150,8 @@ func signs(c *connInfo, s *posture.Server, now time.Time) posture.Signs {
 	const least = 10 * time.Second
 	return posture.Signs{
 		Waits:   c.InMsgs == 0 && c.Subs == 0 && now.Sub(c.Start) < max(least, 2*s.AuthTimeout+time.Second),
-		Token:   c.AuthorizedUser == redacted && posture.RedactsTokens.Holds(s.Version),
-		Hidden:  c.AuthorizedUser != "" && !posture.RedactsTokens.Holds(s.Version) && scrubUser(c, s.Version) == redacted,
+		Token:   c.AuthorizedUser == posture.Redacted && posture.RedactsTokens.Holds(s.Version),
+		Hidden:  c.AuthorizedUser != "" && !posture.RedactsTokens.Holds(s.Version) && scrubUser(c, s.Version) == posture.Redacted,
 		UserKey: nkeys.IsValidPublicUserKey(c.AuthorizedUser),
 		Issuer:  bool(c.IssuerKey), Subject: c.TLSPeerCerts.subject,
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/s2"
+	"github.com/natsentry/natsentry/agent/posture"
 )
 
 func TestScrubUser(t *testing.T) {
@@ -14,11 +15,11 @@ func TestScrubUser(t *testing.T) {
 		{"", "2.15.2", ""},
 		{"alice", "2.15.2", "alice"},
 		{"alice", "2.10.28", "alice"},
-		{"s3cr3t-token", "2.10.27", redacted}, // a raw token, for all one can tell
-		{"s3cr3t-token", "2.9.25", redacted},
-		{"s3cr3t-token", "no version", redacted},
+		{"s3cr3t-token", "2.10.27", posture.Redacted}, // a raw token, for all one can tell
+		{"s3cr3t-token", "2.9.25", posture.Redacted},
+		{"s3cr3t-token", "no version", posture.Redacted},
 		{"nats-Ab12Cd34", "2.9.25", "nats-Ab12Cd34"},
-		{"eyJ0eXAiOiJKV1QiLCJhbGciOiJlZDI1NTE5LW5rZXkifQ.eyJqdGkiOiJ", "2.15.2", redacted},
+		{"eyJ0eXAiOiJKV1QiLCJhbGciOiJlZDI1NTE5LW5rZXkifQ.eyJqdGkiOiJ", "2.15.2", posture.Redacted},
 		{"al\x1b[31mice\n", "2.15.2", "al[31mice"},
 	} {
 		if got := scrubUser(&connInfo{AuthorizedUser: c.user}, c.version); got != c.want {

@@ -3,7 +3,6 @@ package collect
 import (
 	"encoding/base64"
 	"encoding/json"
-	"slices"
 	"strings"
 
 	"github.com/nats-io/jwt/v2"
@@ -55,15 +54,9 @@ func userClaim(token string) *posture.UserClaim {
 		Key: u.Subject, Name: printable(u.Name), Account: account, Issuer: u.Issuer,
 		Issued: unixTime(u.IssuedAt), Expires: unixTime(u.Expires), Bearer: u.BearerToken,
 		Scoped:   u.IssuerAccount != "" && u.HasEmptyPermissions(),
-		OpenPub:  everything(&u.Pub) && (u.Resp == nil || len(u.Pub.Allow) > 0),
-		OpenSub:  everything(&u.Sub),
-		Defaults: u.Pub.Empty() && u.Sub.Empty() && u.Resp == nil,
+		OpenPub:  openPublish(&u.Permissions),
+		OpenSub:  openSubscribe(&u.Permissions),
+		Defaults: emptyPermissions(&u.Permissions),
 		Bound:    len(u.Src) > 0 || len(u.Times) > 0 || len(u.AllowedConnectionTypes) > 0,
 	}
-}
-
-// everything tells whether a permission excludes nothing. One to answer requests
-// turns an empty list of what may be published into: nothing else.
-func everything(p *jwt.Permission) bool {
-	return len(p.Deny) == 0 && (len(p.Allow) == 0 || slices.Contains(p.Allow, ">"))
 }

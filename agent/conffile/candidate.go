@@ -25,7 +25,7 @@ import (
 func Candidate(path string) (*inside.Candidate, error) {
 	tokens, err := conf.ParseFileWithChecks(path)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", filepath.Base(path), err)
+		return nil, fmt.Errorf("read %s: %s", filepath.Base(path), quoted.ReplaceAllString(err.Error(), "$1 'xxxxx'"))
 	}
 	variables := map[string]bool{}
 	tree, _ := unwrap(tokens, variables).(map[string]any)
@@ -36,6 +36,11 @@ func Candidate(path string) (*inside.Candidate, error) {
 	c.Name = filepath.Base(path)
 	return c, nil
 }
+
+// quoted are the parts of a configuration that its parser quotes when it cannot read
+// it. A password that begins with a dollar is a variable to it: of those only the
+// names that are written as those of the environment are told.
+var quoted = regexp.MustCompile(`\b(for|integer|float|got) '(?:[^'A-Z_][^']*|[A-Z_][A-Z0-9_]*[^'A-Z0-9_][^']*)?'`)
 
 // unwrap is a value without what the parser notes of it, and notes the keys
 // that are used as variables: nobody needs to know them otherwise.

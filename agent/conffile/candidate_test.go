@@ -147,6 +147,8 @@ func TestCandidateRefused(t *testing.T) {
 	for _, c := range []struct{ config, says string }{
 		{`authorization { users: [ { user: app, password: ` + secret + ` } ] }, no_auth_user: nobody`, "no_auth_user"},
 		{`authorization { token: ` + secret + ` }, no_auth_user: app`, "no_auth_user"},
+		{`authorization { user: app, password: $` + secret + ` }`, "variable"},
+		{`authorization { user: app, password: "\x` + secret + `" }`, "hexadecimal"},
 		{`authorization { user: app, password: ` + secret + `, token: ` + secret + ` }`, "token"},
 		{`authorization { user: app, password: ` + secret + `, users: [ { user: b, password: ` + secret + ` } ] }`, "users"},
 		{`authorization { users: [ { nkey: ` + secret + ` } ] }`, "nkey"},

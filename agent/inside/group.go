@@ -72,7 +72,7 @@ func groupsOf(s *posture.Server) []Group {
 	}
 	index := map[key]int{}
 	var out []Group
-	all := everybody(s)
+	all := Everybody(s)
 	for i := range all.List {
 		c := &all.List[i]
 		if c.Door == posture.NoDoor || c.Door == posture.Leafnode || c.Ours || c.Touch(all.At) {
@@ -110,17 +110,14 @@ func (g *Group) add(c *posture.Session) {
 	}
 }
 
-// everybody is who is known to be inside: the sessions of all accounts where
+// Everybody is who is known to be inside: the sessions of all accounts where
 // they were asked for, and otherwise those of the global account.
-func everybody(s *posture.Server) *posture.Sessions {
+func Everybody(s *posture.Server) *posture.Sessions {
 	if s.Everyone.At.IsZero() {
 		return &s.Sessions
 	}
 	return &s.Everyone
 }
-
-// redacted stands for a user that is a secret.
-const redacted = "[REDACTED]"
 
 var nkey = regexp.MustCompile(`^U[A-Z2-7]{55}$`)
 
@@ -135,9 +132,9 @@ func shown(s *posture.Server, c *posture.Session) (login, brings posture.Login, 
 		return posture.LoginNone, posture.LoginNone, true // it lets in nobody who sends a name or a token
 	case c.User == "":
 		brings = posture.LoginNone
-	case c.User == redacted && posture.RedactsTokens.Holds(s.Version):
+	case c.User == posture.Redacted && posture.RedactsTokens.Holds(s.Version):
 		brings = posture.LoginToken
-	case c.User == redacted:
+	case c.User == posture.Redacted:
 		brings = posture.LoginUnknown // a name or a token
 	case nkey.MatchString(c.User):
 		brings = posture.LoginNKey

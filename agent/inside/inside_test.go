@@ -126,7 +126,7 @@ func TestVerdicts(t *testing.T) {
 // TestOldServers: before 2.10.28 servers show tokens in the clear, so that what
 // they show is not kept; then nobody knows what a client brings.
 func TestOldServers(t *testing.T) {
-	s := server(posture.No, client(redacted))
+	s := server(posture.No, client(posture.Redacted))
 	s.Version = "2.10.27"
 	c, _ := Plan("token")
 	if got := c.Lockout([]*posture.Server{s}, nil); got[0].Verdict != Unknown || got[0].Login != posture.LoginUnknown {
@@ -185,7 +185,7 @@ func TestWeak(t *testing.T) {
 		{client("", withCert), posture.No, false},
 		{client("app", loggedIn(posture.LoginPassword)), posture.Yes, true},
 		{client("app", loggedIn(posture.LoginPassword), encryptedSession), posture.Yes, false},
-		{client(redacted, encryptedSession), posture.Yes, true},
+		{client(posture.Redacted, encryptedSession), posture.Yes, true},
 		{client(someKey, loggedIn(posture.LoginBearer), encryptedSession), posture.Yes, true},
 		{client(someKey, loggedIn(posture.LoginJWT)), posture.Yes, false},
 		{client(someKey, loggedIn(posture.LoginNKey)), posture.Yes, false},

@@ -92,7 +92,7 @@ func leafSessions(s *posture.Server) map[uint64]*posture.Session {
 	if len(out) == 0 {
 		return nil
 	}
-	all := everybody(s)
+	all := Everybody(s)
 	for i := range all.List {
 		c := &all.List[i]
 		if _, ok := out[c.CID]; ok {

@@ -87,8 +87,14 @@ func (s *Server) byCertificate(c *Session, subject string) Login {
 // token is a name of nobody.
 func (c *Session) Owner() (user string, ok bool) {
 	switch c.Login {
-	case LoginPassword, LoginNKey, LoginJWT, LoginBearer, LoginCertificate:
+	case LoginPassword, LoginNKey, LoginJWT, LoginCertificate:
 		return c.User, c.User != ""
+	case LoginBearer:
+		// Where his JWT is not shown, CONNZ shows the key that he claims.
+		if c.Claim != nil {
+			return c.User, true
+		}
+		return "", false
 	default:
 		return "", false
 	}

@@ -12,6 +12,9 @@ const ProbeName = "natsentry-probe"
 // seconds, and clocks differ.
 const touchLife = time.Minute
 
+// Redacted stands for a user that is a secret, in CONNZ as in what is kept of it.
+const Redacted = "[REDACTED]"
+
 // GlobalAccount is where clients land that no configuration placed elsewhere.
 const GlobalAccount = "$G"
 

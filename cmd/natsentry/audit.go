@@ -99,7 +99,7 @@ for servers that are silent. It ends earlier when all have answered.`,
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "show info findings and all evidence in full")
 	sweep.register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		state, err := p.sweepOnce(cmd, &sweep)
+		state, err := p.sweepOnce(cmd, sweep.config)
 		if err != nil {
 			return err
 		}
@@ -112,14 +112,14 @@ for servers that are silent. It ends earlier when all have answered.`,
 	return cmd
 }
 
-// sweepOnce connects and looks once.
-func (p *program) sweepOnce(cmd *cobra.Command, sweep *sweepFlags) (*agent.State, error) {
+// sweepOnce connects and looks once, as the configuration of that target says.
+func (p *program) sweepOnce(cmd *cobra.Command, configure func(*target) (agent.Config, error)) (*agent.State, error) {
 	ctx := cmd.Context()
 	t, err := p.loadTarget(ctx)
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := sweep.config(t)
+	cfg, err := configure(t)
 	if err != nil {
 		return nil, &usageError{cmd.CommandPath(), err}
 	}

@@ -87,7 +87,8 @@ func (p *program) permissionsCommand() *cobra.Command {
 		Use:   "permissions",
 		Short: "Print the least-privilege user that natsentry needs",
 		Long: `Prints a user of the system account that may do what natsentry does and
-nothing else: not reload, not kick, not drain a server, not push an account's JWT. As a part of a server's configuration file, or as nsc commands.
+nothing else: not reload, not kick, not drain a server, not push an account's
+JWT. As a part of a server's configuration file, or as nsc commands.
 
 With --store it may also keep what it tells in JetStream, as natsentry setup sets
 it up.`,

@@ -208,7 +208,7 @@ func refused(err error) bool {
 		return true
 	}
 	text := strings.ToLower(err.Error())
-	for _, word := range []string{"authorization violation", "tls: certificate required", "tls: bad certificate", "tls: unknown certificate authority", "tls: handshake failure"} {
+	for _, word := range []string{"authorization violation", "tls: certificate required", "tls: bad certificate", "tls: unknown certificate authority"} {
 		if strings.Contains(text, word) {
 			return true
 		}

@@ -88,6 +88,7 @@ func client(url string, change func(*nats.Options)) result {
 	o.Url, o.Name, o.Timeout = url, "stranger", clientTimeout
 	o.AllowReconnect, o.IgnoreDiscoveredServers = false, true
 	o.AsyncErrorCB = func(*nats.Conn, *nats.Subscription, error) {} // permissions may stop the message
+	o.CustomDialer = hearer{}
 	change(&o)
 	nc, err := connect(&o)
 	switch {
@@ -130,6 +131,24 @@ func connect(o *nats.Options) (*nats.Conn, error) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
+}
+
+// hearer dials connections on which a failed write is no error: who refuses
+// hangs up while the library still writes, and the word of refusal waits to be
+// read.
+type hearer struct{}
+
+// Dial implements nats.CustomDialer.
+func (hearer) Dial(network, address string) (net.Conn, error) {
+	conn, err := net.DialTimeout(network, address, clientTimeout)
+	return hearing{conn}, err
+}
+
+type hearing struct{ net.Conn }
+
+func (c hearing) Write(b []byte) (int, error) {
+	_, _ = c.Conn.Write(b) // the next read tells
+	return len(b), nil
 }
 
 // raw subscribes and publishes without ever introducing itself.

@@ -1,0 +1,316 @@
+package check
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/natsentry/natsentry/agent/posture"
+)
+
+// claimCheck judges each claim that counts for an account.
+func claimCheck(judge func(Policy, *posture.Snapshot, Account, claimed) Verdict) func(Policy, *posture.Snapshot, Account) Verdict {
+	return func(policy Policy, snap *posture.Snapshot, a Account) Verdict {
+		claims, why := effective(a)
+		if len(claims) == 0 {
+			return why
+		}
+		var out Verdict
+		for i, c := range claims {
+			v := unknown("%s: %s", c.source, c.claim.Invalid)
+			if c.claim.Issuer != "" {
+				v = judge(policy, snap, a, c)
+			}
+			// A claim that fails is not excused by another one, and one that
+			// cannot be told about is not by one that passes.
+			if i == 0 || weight(v.Outcome) > weight(out.Outcome) {
+				out = v
+			}
+		}
+		return out
+	}
+}
+
+func weight(o Outcome) int {
+	switch o {
+	case Fail:
+		return 3
+	case Unknown:
+		return 2
+	case Pass:
+		return 1
+	default:
+		return 0
+	}
+}
+
+// claimed is a claim that counts for an account, and where it was seen.
+type claimed struct {
+	claim   *posture.Claim
+	source  string
+	expired bool // its servers say so
+}
+
+// effective lists the different claims by which servers go, or else those that
+// are stored for the next user who comes. A stored claim that no server would
+// take counts for nothing; that it is there is told by JWT_010 and JWT_011. why
+// is the verdict where there is none.
+func effective(a Account) (claims []claimed, why Verdict) {
+	for _, f := range a.InForce {
+		i := slices.IndexFunc(claims, func(c claimed) bool { return c.claim.Mark == f.Claim.Mark })
+		if i < 0 {
+			claims = append(claims, claimed{claim: f.Claim, source: "ACCOUNTZ of " + f.Server, expired: f.Expired})
+			continue
+		}
+		claims[i].expired = claims[i].expired || f.Expired
+	}
+	if len(claims) > 0 {
+		return claims, Verdict{}
+	}
+	for _, c := range a.Stored {
+		if c.Invalid == "" && (len(a.trust.all) == 0 || distrusted(c, a.trust.all) == "") {
+			claims = append(claims, claimed{claim: c, source: "CLAIMS LOOKUP"})
+		}
+	}
+	if len(claims) == 0 && len(a.Stored) > 0 {
+		return nil, Verdict{Outcome: NotApplicable, Summary: "no server would take what is stored"}
+	}
+	return claims, unknown("no server has loaded it, and no store shows it")
+}
+
+var jwt012 = &Check{
+	ID: "JWT_012", Severity: Warning,
+	Title: "account without signing keys",
+	Doc:   "Users can only be signed by the account's identity key, which then has to be at hand whenever somebody gets a user. When it leaks, the account has to be replaced; a signing key can be taken away, and its users with it. Where the operator insists on signing keys, nobody can log in to such an account.",
+	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, a Account, c claimed) Verdict {
+		if n := len(c.claim.SigningKeys); n > 0 {
+			return pass("it has %s", count(n, "signing key"))
+		}
+		for i := range a.trust.all {
+			if o := (&Operator{Operator: a.trust.all[i]}); o.Strict && slices.Contains(o.SigningKeys, c.claim.Issuer) {
+				return fail(causeNoSigner, "account %s has no signing keys, and its operator insists on them: nobody can log in", title(a.Name, a.ID)).
+					with(NoSeverity, reported(c.source, "no signing_keys"), o.shown("strict_signing_key_usage", "true"))
+			}
+		}
+		return fail("", "account %s has no signing keys: its identity key signs users", title(a.Name, a.ID)).with(NoSeverity, reported(c.source, "no signing_keys"))
+	}),
+	Remedy: Remedy{Text: "`nsc edit account NAME --sk generate` makes one; `nsc edit signing-key --account NAME --sk generate --role ROLE --allow-pub SUBJECTS --allow-sub SUBJECTS` makes one that prescribes what its users may do. " + pushed +
+		"Connected clients stay. Then sign the users anew by it (`nsc add user -K SIGNING_KEY`), and take the identity key offline."},
+	Refs: []string{refSigningKeys},
+}
+
+var jwt013 = &Check{
+	ID: "JWT_013", Severity: Warning,
+	Title: "account JWT expires",
+	Doc:   "Critical when it has expired: servers then drop all clients of the account and turn its users away. A warning within the last 30 days.",
+	Account: claimCheck(func(_ Policy, snap *posture.Snapshot, a Account, c claimed) Verdict {
+		end := c.claim.Expires
+		switch left := end.Sub(snap.Taken); {
+		case !end.IsZero() && left <= 0:
+			return fail(causeExpired, "the JWT of account %s expired on %s: its users are turned away", title(a.Name, a.ID), clock(end)).with(Critical, reported(c.source+" exp", clock(end)))
+		case c.expired:
+			return fail(causeDisabled, "servers take account %s for expired: its users are turned away", title(a.Name, a.ID)).with(Critical, reported(c.source+" expired", "true, though its JWT has not"))
+		case end.IsZero():
+			return pass("it does not expire")
+		case left > claimWarning:
+			return pass("more than %s left", days(claimWarning))
+		default:
+			return fail("", "the JWT of account %s expires on %s", title(a.Name, a.ID), clock(end)).with(NoSeverity, reported(c.source+" exp", clock(end)))
+		}
+	}),
+	Remedies: map[posture.Cause]Remedy{
+		causeDisabled: {Text: "Somebody has removed the account from the store, and servers have locked it until they are restarted. If that was not meant, push it again: `nsc push --account NAME`. Its users can log in at once."},
+	},
+	Remedy: Remedy{Text: "`nsc edit account NAME --expiry 1y`, or 0 for never. " + pushed + "Connected clients stay; those that were dropped can log in again at once."},
+	Refs:   []string{refNscPush},
+}
+
+var jwt014 = &Check{
+	ID: "JWT_014", Severity: Warning,
+	Title: "account allows bearer users",
+	Doc:   "A bearer user's JWT is all it takes to log in: it needs no key, and every server, proxy, log and CONNECT event that sees it once can use it. An account without disallow_bearer takes such users, whoever of its signers makes one.",
+	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, a Account, c claimed) Verdict {
+		if !c.claim.BearerUsers {
+			return pass("bearer users are turned away")
+		}
+		return fail("", "account %s takes users whose JWT is all they need", title(a.Name, a.ID)).with(NoSeverity, reported(c.source+" limits.disallow_bearer", "absent"))
+	}),
+	Remedy: Remedy{Text: "See that no client needs it (websocket and MQTT ones may; JWT_032 names those that are connected), then `nsc edit account NAME --disallow-bearer`. " + pushed + "Bearer users that are connected are dropped, and do not come back."},
+	Refs:   []string{refOperator},
+}
+
+var jwt015 = &Check{
+	ID: "JWT_015", Severity: Info,
+	Title: "users may do everything by default",
+	Doc:   "A user of the account whose own JWT says nothing of permissions may publish and subscribe to everything: the account's default permissions restrict nothing. Or they do, and a scoped signing key prescribes permissions that restrict nothing; one that prescribes none gives the account's defaults.",
+	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, a Account, c claimed) Verdict {
+		var open []string
+		for _, k := range c.claim.SigningKeys {
+			if k.Scoped && k.Open {
+				open = append(open, short(k.Key))
+			}
+		}
+		v := pass("its default permissions and scoped signing keys restrict users")
+		switch {
+		case c.claim.OpenDefaults:
+			v = fail("", "account %s restricts nothing by default", title(a.Name, a.ID)).with(NoSeverity, reported(c.source+" default_permissions", "none that restrict"))
+		case len(open) > 0:
+			v = fail(causeScopedKey, "account %s has %s whose users may do everything", title(a.Name, a.ID), count(len(open), "scoped signing key"))
+		}
+		if len(open) > 0 {
+			v = v.with(NoSeverity, reported(c.source+" scoped signing_keys that restrict nothing", list(open)))
+		}
+		return v
+	}),
+	Remedies: map[posture.Cause]Remedy{
+		causeScopedKey: {Text: "Give the role its permissions: `nsc edit signing-key --account NAME --sk KEY --allow-pub SUBJECTS --allow-sub SUBJECTS`. " + pushed + "They hold for its users at once, also for those who are connected."},
+	},
+	Remedy: Remedy{Text: "`nsc edit account NAME --allow-pub SUBJECTS --allow-sub SUBJECTS` sets what users without permissions of their own may do. " + pushed + "It holds at once, also for those who are connected: see first which of them need more, and give them permissions of their own."},
+	Refs:   []string{refOperator},
+}
+
+var jwt016 = &Check{
+	ID: "JWT_016", Severity: Info,
+	Title: "account without limits",
+	Doc:   "Nothing keeps one account's clients from taking all connections, subscriptions and bandwidth of the servers. Limits of connections, leafnodes, subscriptions, data and payload count; any one of them will do.",
+	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, a Account, c claimed) Verdict {
+		if c.claim.Limited {
+			return pass("something is limited")
+		}
+		return fail("", "account %s has no limits", title(a.Name, a.ID)).with(NoSeverity, reported(c.source+" limits", "conn, leaf, subs, data, payload: none"))
+	}),
+	Remedy: Remedy{Text: "`nsc edit account NAME --conns 1000 --subscriptions 10000 --payload 1048576`, with numbers well above what the account uses today (`nats server report accounts`). " + pushed + "Clients beyond a new limit of connections are disconnected."},
+	Refs:   []string{refAccounts},
+}
+
+var jwt017 = &Check{
+	ID: "JWT_017", Severity: Warning,
+	Title: "account exports to everybody",
+	Doc:   "Every account of the operator can import a public export, also those that are made tomorrow, without this account's consent: it reads the stream, or asks the service. An export whose subject holds the importer's own key (account_token_position) is not counted, since it shows each one its own part.",
+	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, a Account, c claimed) Verdict {
+		var public []posture.Evidence
+		n := 0
+		for _, e := range c.claim.Exports {
+			if !e.Public {
+				continue
+			}
+			if n++; n <= shownSessions {
+				public = append(public, reported(c.source+" export of a "+kindOf(e.Service), e.Subject))
+			}
+		}
+		if n == 0 {
+			return pass("none of its %s is public", count(len(c.claim.Exports), "export"))
+		}
+		return fail("", "account %s has %s for everybody", title(a.Name, a.ID), count(n, "export")).with(NoSeverity, public...)
+	}),
+	Remedy: Remedy{Text: "First give each account that imports it today an activation: `nsc generate activation --account NAME --subject SUBJECT --target-account KEY`, and there `nsc delete import` and `nsc add import --token FILE`. Then `nsc edit export --account NAME --subject SUBJECT --private`. " + pushed + "Imports without an activation stop at once."},
+	Refs:   []string{refNscStreams},
+}
+
+func kindOf(service bool) string {
+	if service {
+		return "service"
+	}
+	return "stream"
+}
+
+var jwt018 = &Check{
+	ID: "JWT_018", Severity: Warning,
+	Title: "activation of an import expires",
+	Doc:   "Critical when it has expired: the import brings nothing any more, and clients only notice that nothing comes or nobody answers. A warning within the last 30 days. Activations that are given by URL are not seen.",
+	Account: claimCheck(func(_ Policy, snap *posture.Snapshot, a Account, c claimed) Verdict {
+		var ended, soon []posture.Evidence
+		for _, i := range c.claim.Imports {
+			left := i.Expires.Sub(snap.Taken)
+			e := reported(c.source+" activation of a "+kindOf(i.Service), fmt.Sprintf("%s of account %s: until %s", i.Subject, short(i.Account), clock(i.Expires)))
+			switch {
+			case i.Expires.IsZero() || left > claimWarning:
+			case left <= 0:
+				ended = append(ended, e)
+			default:
+				soon = append(soon, e)
+			}
+		}
+		first := func(e []posture.Evidence) []posture.Evidence { return e[:min(len(e), shownSessions)] }
+		switch {
+		case len(ended) > 0:
+			return fail(causeExpired, "account %s has %s whose activation has expired", title(a.Name, a.ID), count(len(ended), "import")).with(Critical, append(first(ended), first(soon)...)...)
+		case len(soon) > 0:
+			return fail("", "account %s has %s whose activation expires soon", title(a.Name, a.ID), count(len(soon), "import")).with(NoSeverity, first(soon)...)
+		default:
+			return pass("no activation ends within %s", days(claimWarning))
+		}
+	}),
+	Remedy: Remedy{Text: "Whoever exports makes a new activation (`nsc generate activation --account EXPORTER --subject SUBJECT --target-account KEY --expiry 1y`), and the importer takes it (`nsc delete import`, then `nsc add import --token FILE`). " + pushed + "Connected clients stay, and the import works again at once."},
+	Refs:   []string{refNscStreams},
+}
+
+var jwt019 = &Check{
+	ID: "JWT_019", Severity: Critical,
+	Title: "nobody answers the auth callout",
+	Doc:   "The account has its users authorized by a service (auth callout), and none of the users that are that service (auth_users) is connected anywhere: nobody else can log in to the account. Judged by the sessions of all accounts on all servers; where those were not asked for, or not all of them were looked at, an absent service is unknown.",
+	Account: claimCheck(func(_ Policy, snap *posture.Snapshot, a Account, c claimed) Verdict {
+		if c.claim.Callout == nil {
+			return Verdict{Outcome: NotApplicable, Summary: "it has no auth callout"}
+		}
+		var unseen, claimed []string
+		for _, s := range snap.Servers {
+			for i := range s.Everyone.List {
+				switch u := &s.Everyone.List[i]; {
+				case u.Claim != nil && u.Claim.Account == a.ID && slices.Contains(c.claim.Callout.AuthUsers, u.Claim.Key):
+					return pass("one of its auth users is connected to %s", s.Name)
+				case u.Claim == nil && u.Account == a.ID && slices.Contains(c.claim.Callout.AuthUsers, u.User):
+					claimed = append(claimed, s.Name)
+				}
+			}
+			gone := s.State == posture.ShutDown
+			if !gone && (s.Everyone.At.IsZero() || s.State != posture.Answering || s.Everyone.Total > len(s.Everyone.List)) {
+				unseen = append(unseen, s.Name)
+			}
+		}
+		if len(unseen) > 0 {
+			return unknown("its auth users were not found, and not all sessions were seen on %s", list(unseen))
+		}
+		if len(claimed) > 0 {
+			return unknown("somebody on %s is shown as one of its auth users, by a JWT that the server does not show", list(claimed))
+		}
+		keys := make([]string, len(c.claim.Callout.AuthUsers))
+		for i, k := range c.claim.Callout.AuthUsers {
+			keys[i] = short(k)
+		}
+		return fail("", "account %s has its users authorized by a service that is not connected", title(a.Name, a.ID)).with(NoSeverity,
+			reported(c.source+" authorization.auth_users", list(keys)),
+			posture.Evidence{Basis: posture.Observed, Source: "CONNZ", Value: fmt.Sprintf("none of them on any of %s", count(len(snap.Servers), "server"))})
+	}),
+	Remedy: Remedy{Text: "Start the service, more than once. If there is none any more, `nsc edit authcallout --account NAME --disable`. " + pushed + "The account's own users can then log in again."},
+	Refs:   []string{refCallout},
+}
+
+var jwt020 = &Check{
+	ID: "JWT_020", Severity: Warning,
+	Title: "auth callout trusts too much",
+	Doc:   "Without an xkey the requests to the service, which hold the passwords and tokens of those who log in, can be read by every user of the account who may subscribe to $SYS.REQ.USER.AUTH. With allowed_accounts * the service may place users in any account of the operator: who owns it owns them all.",
+	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, a Account, c claimed) Verdict {
+		callout := c.claim.Callout
+		if callout == nil {
+			return Verdict{Outcome: NotApplicable, Summary: "it has no auth callout"}
+		}
+		v := pass("requests are encrypted, and accounts are named")
+		if !callout.Encrypted {
+			v = fail(causeNoXKey, "the auth callout of account %s is not encrypted", title(a.Name, a.ID)).with(NoSeverity, reported(c.source+" authorization.xkey", "absent"))
+		}
+		if slices.Contains(callout.Accounts, "*") {
+			evidence := reported(c.source+" authorization.allowed_accounts", "*")
+			if v.Outcome == Fail {
+				v.Summary += ", and may place users in any account"
+				return v.with(NoSeverity, evidence)
+			}
+			v = fail(causeAnyAccount, "the auth callout of account %s may place users in any account", title(a.Name, a.ID)).with(NoSeverity, evidence)
+		}
+		return v
+	}),
+	Remedies: map[posture.Cause]Remedy{
+		causeNoXKey:     {Text: "Give the service a curve key and the account its public half: `nsc edit authcallout --account NAME --curve generate`. " + pushed + "From then on requests are encrypted: the service must be able to read them before, or nobody can log in."},
+		causeAnyAccount: {Text: "Name the accounts: `nsc edit authcallout --account NAME --rm-allowed-account '*' --allowed-account KEY`. " + pushed + "Users whom the service places elsewhere cannot log in any more; those who are connected stay."},
+	},
+	Refs: []string{refCallout},
+}
