@@ -159,7 +159,7 @@ leaf { port: 7422 }
 		"spelling [pass password] [dir/n1.conf:7:42 dir/n1.conf:7:51] true",
 		"unset D accounts.APP.users.password dir/n1.conf:7:177",
 		"guest b APP dir/more.conf:1:1",
-		"login accounts.APP a dir/n1.conf:7:19 1 0 false false", "login accounts.APP b dir/n1.conf:7:42 2 1 true true",
+		"login accounts.APP a dir/n1.conf:7:18 1 0 false false", "login accounts.APP b dir/n1.conf:7:42 2 1 true true",
 		"login accounts.APP c dir/n1.conf:7:90 3 0 false false", "login accounts.APP d dir/n1.conf:7:177 0 0 false false",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -199,7 +199,7 @@ leafnodes { remotes: [ { url: $URL, account: $A } ] }
 func TestRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		"port: 1\nbogus: 2":             `n1.conf:2:1: unknown field "bogus"`,
-		"a {":                           "n1.conf:1:4: Unexpected EOF processing map.",
+		"a {":                           "n1.conf:1:3: this block is not closed",
 		"no_auth_user: x":               `n1.conf:1:1: no_auth_user: "x" present, but users/nkeys are not defined`,
 		"http: 1\nhttps: 2":             "can't specify both HTTP and HTTPs ports",
 		"include nowhere.conf":          `n1.conf:1:9: include of "nowhere.conf": no such file or directory`,
