@@ -385,7 +385,7 @@ func (g *guests) rollTo(t *testing.T, l *lockout, way string) {
 	if err := os.WriteFile(path, []byte(text+"\ncluster { listen: \""+g.open.Addr("route")+"\", name: c, authorization { user: r, password: route-password } }"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	candidate, err := conffile.Candidate(path)
+	candidate, err := conffile.Candidate(conffile.OnDisk(path))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -503,7 +503,7 @@ func TestLockoutCluster(t *testing.T) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	candidate, err := conffile.Candidate(path)
+	candidate, err := conffile.Candidate(conffile.OnDisk(path))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -635,7 +635,7 @@ func TestLockoutMQTT(t *testing.T) {
 			if err := os.WriteFile(path, []byte("server_name: n1\n"+rolled), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			candidate, err := conffile.Candidate(path)
+			candidate, err := conffile.Candidate(conffile.OnDisk(path))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -677,7 +677,7 @@ func TestLockoutGateways(t *testing.T) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		candidate, err := conffile.Candidate(path)
+		candidate, err := conffile.Candidate(conffile.OnDisk(path))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nkeys"
 
 	"github.com/natsentry/natsentry/agent/inside"
 	"github.com/natsentry/natsentry/agent/posture"
@@ -63,7 +65,7 @@ accounts {
   OPS { users: [ { nkey: KEY }, { user: ops, password: $ops_password, permissions: { publish: x } } ] }
 }
 no_auth_user: bridge
-websocket { port: 8080, tls { cert_file: "DIR/none.pem", key_file: "DIR/none.key" }, no_auth_user: ops, jwt_cookie: j }
+websocket { port: 8080, tls { cert_file: "DIR/none.pem", key_file: "DIR/none.key" }, no_auth_user: ops }
 mqtt { port: 1883, tls { cert_file: none, key_file: none, verify_and_map: true } }
 leafnodes { port: 7422, authorization { users: [ { user: leaf, password: leaf, account: APP } ] }, remotes: [ { url: "nats-leaf://hub.invalid:7422", account: OPS, credentials: "DIR/none.creds" } ] }
 cluster { name: c, port: 6222, authorization { user: r, password: r }, routes: [ "nats-route://nowhere.invalid:6222" ] }
@@ -75,7 +77,7 @@ cluster { name: c, port: 6222, authorization { user: r, password: r }, routes: [
 	}
 	t.Setenv("APP_PASSWORD", "app-password")
 	before := entries(t, dir)
-	got, err := Candidate(path)
+	got, err := Candidate(OnDisk(path))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,22 +102,46 @@ cluster { name: c, port: 6222, authorization { user: r, password: r }, routes: [
 	}
 }
 
+// sentinel is the JWT of a user who needs no key.
+func sentinel(t *testing.T) string {
+	t.Helper()
+	account, err := nkeys.CreateAccount()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := jwt.NewUserClaims(someKey)
+	c.BearerToken = true
+	token, err := c.Encode(account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
 // TestCandidateOperator needs neither the operator's file nor the resolver's
 // folder.
 func TestCandidateOperator(t *testing.T) {
+	account, err := nkeys.CreateAccount()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := account.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir := write(t, map[string]string{"c.conf": `
 server_name: n1
 operator: "/nowhere/operator.jwt"
-system_account: AAAA
+system_account: ` + key + `
 resolver { type: full, dir: "./accounts" }
-default_sentinel: sentinel-of-the-tests
+default_sentinel: ` + sentinel(t) + `
 mqtt { port: 1883 }
 jetstream: enabled
-leafnodes { port: 7422, remotes: [ { url: "nats-leaf://hub.invalid", account: AAAA } ] }
+leafnodes { port: 7422, remotes: [ { url: "nats-leaf://hub.invalid", account: ` + key + ` } ] }
 gateway { name: g, port: 7222 }
 `})
 	t.Chdir(dir)
-	got, err := Candidate("c.conf")
+	got, err := Candidate(OnDisk("c.conf"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +160,7 @@ gateway { name: g, port: 7222 }
 // TestCandidateHiddenUser: only the system account has users.
 func TestCandidateHiddenUser(t *testing.T) {
 	dir := write(t, map[string]string{"c.conf": `accounts { $SYS { users: [ { user: sys, password: sys } ] } }`})
-	got, err := Candidate(filepath.Join(dir, "c.conf"))
+	got, err := Candidate(OnDisk(filepath.Join(dir, "c.conf")))
 	if err != nil || !posture.IsHiddenUser(got.NoAuthUser, "") || !got.AuthRequired {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -148,13 +174,13 @@ func TestCandidateRefused(t *testing.T) {
 		{`authorization { users: [ { user: app, password: ` + secret + ` } ] }, no_auth_user: nobody`, "no_auth_user"},
 		{`authorization { token: ` + secret + ` }, no_auth_user: app`, "no_auth_user"},
 		{`authorization { user: app, password: $` + secret + ` }`, "variable"},
-		{`authorization { user: app, password: "\x` + secret + `" }`, "hexadecimal"},
+		{`authorization { user: app, password: "\x` + secret + `" }`, "escapes nothing"},
 		{`authorization { user: app, password: ` + secret + `, token: ` + secret + ` }`, "token"},
 		{`authorization { user: app, password: ` + secret + `, users: [ { user: b, password: ` + secret + ` } ] }`, "users"},
 		{`authorization { users: [ { nkey: ` + secret + ` } ] }`, "nkey"},
 		{`authorization { users: [ { user: app, pwd: ` + secret + ` } ] }`, "pwd"},
 		{`operator: ` + secret + `, authorization { users: [ { user: app, password: ` + secret + ` } ] }`, "users"},
-		{`operator: x, accounts { A { users: [ { user: app, password: ` + secret + ` } ] } }`, "accounts"},
+		{`operator: x, accounts { A { users: [ { user: app, password: ` + secret + ` } ] } }`, "Accounts"},
 		{`operator: x, no_auth_user: app`, "no_auth_user"},
 		{`cluster { name: c, port: 6222, routes: [ "nats-route://r:` + secret + `@h:x:y" ] }`, "route"},
 		{`websocket { port: 8080, no_tls: true, authorization { token: ` + secret + ` } }, authorization { users: [ { user: a, password: ` + secret + ` } ] }`, "websocket"},
@@ -163,7 +189,7 @@ func TestCandidateRefused(t *testing.T) {
 		{`include "not-there.conf"`, "not-there.conf"},
 	} {
 		dir := write(t, map[string]string{"c.conf": c.config})
-		_, err := Candidate(filepath.Join(dir, "c.conf"))
+		_, err := Candidate(OnDisk(filepath.Join(dir, "c.conf")))
 		switch {
 		case err == nil:
 			t.Errorf("%s: no error", c.config)

@@ -94,7 +94,7 @@ func (r *reading) attempt() (e effective, again bool) {
 		case node == nil && r.anotherNamed(text):
 			again = true
 		case len(e.refused) < mostRefused:
-			e.refused = append(e.refused, posture.Remark{Place: r.placeOf(node, text), Text: scrub(errors.New(text), r.secrets).Error()})
+			e.refused = append(e.refused, posture.Remark{Place: r.placeOf(node, text), Text: scrub(text, r.secrets)})
 		}
 	}
 	if again {
@@ -102,6 +102,13 @@ func (r *reading) attempt() (e effective, again bool) {
 	}
 	slices.SortFunc(e.refused, func(a, b posture.Remark) int { return comparePlaces(a.Place, b.Place, a.Text, b.Text) })
 	return e, false
+}
+
+func scrub(text string, secrets []string) string {
+	for _, s := range secrets {
+		text = strings.ReplaceAll(text, s, masked)
+	}
+	return text
 }
 
 func comparePlaces(a, b posture.Place, ta, tb string) int {

@@ -68,10 +68,32 @@ func plainPathError(err error) error {
 	return err
 }
 
+// OnDisk is a file, and whatever else this process can read.
+func OnDisk(path string) Source { return Source{Name: path, Read: Disk, Env: os.LookupEnv} }
+
 // Read reads a configuration. An error means that there is none: Name cannot be
 // read, or Args are no flags. What nats-server would refuse is no error, but told
 // by the server that is returned.
 func Read(src Source) (*File, error) {
+	r, err := open(src)
+	var broken *syntax.Error
+	switch {
+	case errors.As(err, &broken):
+		return unreadable(&r.src, broken), nil
+	case err != nil:
+		return nil, err
+	}
+	f := &File{texts: map[string]*text{}}
+	for _, file := range r.tree.Files {
+		f.texts[file.Name] = newText(file.Text, r.secrets)
+	}
+	f.Server = r.server()
+	return f, nil
+}
+
+// open reads the text with all that it includes. It is a *syntax.Error that
+// nats-server could not.
+func open(src Source) (*reading, error) {
 	flags, err := parseFlags(src.Args)
 	if err != nil {
 		return nil, fmt.Errorf("flags of nats-server: %w", err)
@@ -84,30 +106,18 @@ func Read(src Source) (*File, error) {
 			return nil, fmt.Errorf("read %s: %w", src.Name, err)
 		}
 	}
-	tree, err := syntax.Parse(src.Name, src.Text, syntax.Surroundings{Read: src.Read, Env: src.Env})
-	if err != nil {
-		return unreadable(src, err), nil
+	r := &reading{src: src, flags: flags, config: &posture.Config{File: src.Name, Keys: map[string]posture.Place{}}}
+	if r.tree, err = syntax.Parse(src.Name, src.Text, syntax.Surroundings{Read: src.Read, Env: src.Env}); err != nil {
+		return r, err
 	}
-	f := &File{texts: map[string]*text{}}
-	secrets := secretsOf(tree, flags)
-	for _, file := range tree.Files {
-		f.texts[file.Name] = newText(file.Text, secrets)
-	}
-	r := &reading{src: src, tree: tree, flags: flags, secrets: secrets}
-	f.Server = r.server()
-	return f, nil
+	r.secrets = secretsOf(r.tree, flags)
+	return r, nil
 }
 
 // unreadable is a configuration of which nothing is known but that nats-server
 // refuses it.
-func unreadable(src Source, err error) *File {
-	c := &posture.Config{File: src.Name}
-	place, why := posture.Place{File: src.Name}, err.Error()
-	var e *syntax.Error
-	if errors.As(err, &e) {
-		place, why = placeOf(e.Pos), e.Text
-	}
-	c.Refused = []posture.Remark{{Place: place, Text: why}}
+func unreadable(src *Source, err *syntax.Error) *File {
+	c := &posture.Config{File: src.Name, Refused: []posture.Remark{{Place: placeOf(err.Pos), Text: err.Text}}}
 	s := &posture.Server{ID: src.Name, Name: src.Name, State: posture.Answering, Config: c}
 	for _, kind := range posture.DoorKinds() {
 		s.Doors = append(s.Doors, posture.Door{Kind: kind, On: posture.Unseen, Reason: "the configuration cannot be read"})

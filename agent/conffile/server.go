@@ -24,27 +24,35 @@ const mostTried = 20000
 
 // server is the posture of a configuration.
 func (r *reading) server() *posture.Server {
-	r.config = &posture.Config{File: r.src.Name, Keys: map[string]posture.Place{}}
 	s := &posture.Server{
 		ID: r.src.Name, Name: r.src.Name, Version: server.VERSION, State: posture.Answering, Config: r.config,
 	}
-	r.reduce()
-	r.note()
-	e := r.effective()
-	r.config.Refused = append(r.config.Refused, e.refused...)
-	if len(r.config.Refused) > 0 || e.opts == nil {
+	o := r.load()
+	if o == nil {
 		for _, kind := range posture.DoorKinds() {
 			s.Doors = append(s.Doors, posture.Door{Kind: kind, On: posture.Unseen, Reason: "nats-server would not start with this configuration"})
 		}
 		return s
 	}
-	r.describe(s, e.opts)
+	r.describe(s, o)
 	if len(r.config.Spellings) > 0 {
 		r.again(s)
 	}
 	r.doubt(s)
-	r.logins(e.opts)
+	r.logins(o)
 	return s
+}
+
+// load has nats-server read it. They are nil where it would not start, of which
+// r.config then tells.
+func (r *reading) load() *server.Options {
+	r.reduce()
+	r.note()
+	e := r.effective()
+	if r.config.Refused = append(r.config.Refused, e.refused...); len(r.config.Refused) > 0 {
+		return nil
+	}
+	return e.opts
 }
 
 // describe judges a server by its effective options.

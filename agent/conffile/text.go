@@ -49,6 +49,9 @@ func mask(line string, secrets []string) string {
 	return line
 }
 
+// secretKeys are the keys of secrets, by the names that nats-server gives them.
+var secretKeys = []string{"pass", "password", "token", "seed", "xkey", "key", "nkey", "default_sentinel", "operator", "jwt", "credentials", "auth_token"}
+
 // secretsIn lists what looks like a secret in a text that cannot be read.
 func secretsIn(all string) []string {
 	found := map[string]bool{}

@@ -134,7 +134,7 @@ func (f *sessionsFlags) candidate() (*inside.Candidate, error) {
 	if _, err := os.Stat(f.lockout); err != nil {
 		return nil, fmt.Errorf("--lockout: %q is no file, and none of %s", clean(f.lockout), strings.Join(inside.Plans(), ", "))
 	}
-	c, err := conffile.Candidate(f.lockout)
+	c, err := conffile.Candidate(conffile.OnDisk(f.lockout))
 	if err != nil {
 		return nil, fmt.Errorf("--lockout: %w", err)
 	}
