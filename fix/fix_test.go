@@ -20,6 +20,8 @@ import (
 var noCure = map[posture.Cause]string{
 	posture.CauseOperatorAdmits:    "a sentinel or a callout: which of them is not known",
 	posture.CauseCalloutAdmits:     "the service must be mended",
+	posture.CauseCalloutAlone:      "an included block would replace that of the callout",
+	posture.CauseSentinel:          "a line has to go",
 	posture.CauseAnonymousAdmitted: "a hidden user or a callout: which of them is not known",
 	posture.CauseAnonymousSeen:     "how it came in is not known",
 }

@@ -191,6 +191,9 @@ func (p *prover) run(ctx context.Context) (*Result, error) {
 	}
 	for _, s := range all {
 		p.strangers(ctx, s, before[s.name])
+		if err := p.lint(s); err != nil {
+			return nil, err
+		}
 	}
 	for _, s := range all {
 		if err := p.members(ctx, s); err != nil {

@@ -60,6 +60,9 @@ func TestProves(t *testing.T) {
 				if !slices.ContainsFunc(r.Rows, func(r Row) bool { return r.Door == door && r.Stranger }) {
 					t.Errorf("no stranger tried the %s port", door)
 				}
+				if !slices.ContainsFunc(r.Rows, func(r Row) bool { return r.Door == door && strings.Contains(r.Who, "lint") }) {
+					t.Errorf("nobody has read of the %s port", door)
+				}
 			}
 			for _, l := range b.Logins {
 				if !slices.ContainsFunc(r.Rows, func(r Row) bool { return strings.HasPrefix(r.Who, l.Name+" ") && r.Access == posture.Open }) {
