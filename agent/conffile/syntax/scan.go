@@ -81,7 +81,9 @@ func (s *scanner) comment() bool {
 
 // skip takes runes that fit, and comments.
 func (s *scanner) skip(fits func(rune) bool) {
-	for s.while(fits); s.comment(); s.while(fits) {
+	s.while(fits)
+	for s.comment() {
+		s.while(fits)
 	}
 }
 

@@ -104,13 +104,13 @@ func (d *document) lines(at int) (*Node, error) {
 		if i < 0 {
 			return nil, d.fail(at, "a text in parentheses is not closed: that takes a line with nothing but a )")
 		}
-		close := d.at + i + 1
-		d.at = close + 1
+		closing := d.at + i + 1
+		d.at = closing + 1
 		switch rest := d.text[d.at:]; {
 		case rest == "":
 			return newNode(d.text[from:]), nil // nats-server keeps this one
 		case rest[0] == '\n':
-			return newNode(d.text[from:close]), nil
+			return newNode(d.text[from:closing]), nil
 		}
 	}
 }
