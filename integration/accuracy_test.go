@@ -176,7 +176,7 @@ when they disagree, or when natsentry does not know and its reason is a new one.
 		}
 	}
 	say("%s\n", total.row("all"))
-	say("A leafnode door counts as open when either of its two ways in is: its own port,\nor the websocket port. MQTT doors are judged twice: as they are by default, when\nthey are not touched because that would leave streams behind, and with\n`--probe-mqtt`.\n\n")
+	say("A leafnode or MQTT door counts as open when either of its two ways in is: its own\nport, or the websocket port. The path of MQTT there is never touched, since that has\ncrashed servers. MQTT doors are judged twice: as they are by default, when they are\nnot touched because that would leave streams behind, and with `--probe-mqtt`.\n\n")
 
 	say("## The flag\n\nWhat a look at `auth_required` in VARZ would have said of the client doors: absent\nmeans open.\n\n")
 	say(accuracyHead, "Client doors by")
@@ -312,10 +312,6 @@ const notCounted = `
 ## What is not counted
 
 - Profiling ports: nothing that a server answers shows them.
-- MQTT over the websocket port, at its path /mqtt. It takes the authentication of
-  the mqtt block, not that of the websocket block: a server whose websocket port
-  refuses strangers may let them in there. natsentry does not open that path,
-  since that has crashed servers.
 - Strangers with more than nothing: a certificate of the server's CA, or the name of
   a user without password.
 - Servers that are full: they turn away everybody.

@@ -48,6 +48,7 @@ const (
 	mqttGuest        = "open through a user who may not be allowed on mqtt"
 	mqttMaybeGuest   = "a no_auth_user that may be limited to mqtt"
 	mqttOwnUser      = "VARZ does not show"
+	mqttWebsocket    = "its path /mqtt leads to the same users"
 )
 
 // handUnknown lists the doors that the auditor may call unknown, by
@@ -65,11 +66,13 @@ var handUnknown = map[string]map[string]string{
 	"mqtt with verify and map, open server":          {oracle.MQTT: mqttMapped},
 	"hidden user, every door":                        {oracle.MQTT: mqttGuest},
 	"no_auth_user, every door":                       {oracle.MQTT: mqttGuest},
-	"no_auth_user for standard connections only":     {oracle.MQTT: mqttGuest},
-	"no_auth_user for websockets only":               {oracle.MQTT: mqttMaybeGuest},
-	"no_auth_user for leafnodes only":                {oracle.MQTT: mqttMaybeGuest},
-	"no_auth_user for leafnodes over websocket only": {oracle.MQTT: mqttMaybeGuest},
+	"no_auth_user for standard connections only":     {oracle.MQTT: mqttGuest, mqttTouched: mqttWebsocket},
+	"no_auth_user for websockets only":               {oracle.MQTT: mqttMaybeGuest, mqttTouched: mqttWebsocket},
+	"no_auth_user for leafnodes only":                {oracle.MQTT: mqttMaybeGuest, mqttTouched: mqttWebsocket},
+	"no_auth_user for leafnodes over websocket only": {oracle.MQTT: mqttMaybeGuest, mqttTouched: mqttWebsocket},
 	"no_auth_user for MQTT only":                     {oracle.MQTT: mqttMaybeGuest},
+	"no_auth_user for MQTT over websocket only":      {oracle.MQTT: mqttMaybeGuest, mqttTouched: mqttWebsocket},
+	"certificates but for MQTT over websocket":       {oracle.MQTT: mqttCertificates, mqttTouched: mqttWebsocket},
 	"pinned certificates without verify":             {oracle.Client: "touched, without a verdict"},
 }
 
@@ -77,7 +80,7 @@ var handUnknown = map[string]map[string]string{
 // refused.
 var handUndecided = map[string]map[string]string{
 	// He passes, and then finds no JetStream for his session in $G.
-	"accounts without users, every door": {oracle.MQTT: "EOF"},
+	"accounts without users, every door": {oracle.MQTT: "EOF", oracle.MQTTWebsocket: "EOF"},
 }
 
 // knownWrong lists the doors of which the auditor is wrong, and why that has
@@ -85,7 +88,7 @@ var handUndecided = map[string]map[string]string{
 var knownWrong = map[string]map[string]string{}
 
 // inherited are the doors of everyDoor.
-var inherited = []string{oracle.Client, oracle.Websocket, oracle.LeafWebsocket, oracle.MQTT, oracle.Leafnode}
+var inherited = []string{oracle.Client, oracle.Websocket, oracle.LeafWebsocket, oracle.MQTT, oracle.MQTTWebsocket, oracle.Leafnode}
 
 // truthCases are the configurations written by hand.
 func truthCases(t testing.TB) []truthCase {
@@ -123,6 +126,9 @@ no_auth_user: sys`, client),
 		c("no_auth_user for leafnodes only", guest(`, allowed_connection_types: ["LEAFNODE"]`)+everyDoor, leaf),
 		c("no_auth_user for leafnodes over websocket only", guest(`, allowed_connection_types: ["LEAFNODE_WS"]`)+everyDoor, leafWS),
 		c("no_auth_user for MQTT only", guest(`, allowed_connection_types: ["MQTT"]`)+everyDoor, mq),
+		c("no_auth_user for MQTT over websocket only", guest(`, allowed_connection_types: ["MQTT_WS"]`)+everyDoor, oracle.MQTTWebsocket),
+		c("certificates but for MQTT over websocket", tlsBlock("verify: true")+jetstream+mqttBlock+tlsBlock("verify: true")+"}\n"+wsBlock+`, authorization { user: w, password: websocket-password } }
+`, oracle.MQTTWebsocket),
 		c("no_auth_user for standard connections only", guest(`, allowed_connection_types: ["STANDARD"]`)+everyDoor, client),
 		c("no_auth_user without a user password", `accounts { APP { users: [ { user: guest } ] } }
 no_auth_user: guest`, client),
@@ -180,7 +186,7 @@ accounts { APP { users: [ { user: "CN=app" } ] } }`),
 `+guest("")),
 		c("pinned certificates", tlsBlock("verify: true\n"+pin)),
 		c("pinned certificates without verify", tlsBlock(pin)),
-		c("verify, every door", tlsBlock("verify: true")+everyDoor, ws, leafWS, mq, leaf),
+		c("verify, every door", tlsBlock("verify: true")+everyDoor, ws, leafWS, mq, oracle.MQTTWebsocket, leaf),
 
 		// Websocket.
 		c("websocket", wsBlock+"}", client, ws),

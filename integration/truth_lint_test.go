@@ -138,9 +138,7 @@ func lintTruths(t *testing.T, c *truthCase, l *linted, s *fleet.Server) []truth 
 			continue
 		}
 		tr := truth{config: c.name, door: door, in: o.In, how: o.How, unaudited: true}
-		if door == oracle.Leafnode && outcomes[oracle.LeafWebsocket].In {
-			tr.in = true
-		}
+		tr.in = tr.in || outcomes[overWebsocket[door]].In
 		tr.flagged = door == oracle.Client && !z.AuthRequired
 		l.add(t, &tr)
 		out = append(out, tr)

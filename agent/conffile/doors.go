@@ -66,7 +66,7 @@ func (j *judge) doors() []posture.Door {
 	}{
 		{listener{posture.Client, o.Host, port(o.Port), "", o.TLSConfig, o.AllowNonTLS, o.TLSMap, len(o.TLSPinnedCerts) > 0}, true, j.client},
 		{listener{posture.Websocket, o.Websocket.Host, o.Websocket.Port, "websocket", o.Websocket.TLSConfig, false, o.Websocket.TLSMap, len(o.Websocket.TLSPinnedCerts) > 0}, o.Websocket.Port != 0, j.client},
-		{listener{posture.MQTT, o.MQTT.Host, o.MQTT.Port, "mqtt", o.MQTT.TLSConfig, false, o.MQTT.TLSMap, len(o.MQTT.TLSPinnedCerts) > 0}, o.MQTT.Port != 0, j.client},
+		{listener{posture.MQTT, o.MQTT.Host, o.MQTT.Port, "mqtt", o.MQTT.TLSConfig, false, o.MQTT.TLSMap, len(o.MQTT.TLSPinnedCerts) > 0}, o.MQTT.Port != 0, j.mqtt},
 		{listener{posture.Leafnode, o.LeafNode.Host, o.LeafNode.Port, "leafnodes", o.LeafNode.TLSConfig, false, o.LeafNode.TLSMap, len(o.LeafNode.TLSPinnedCerts) > 0}, o.LeafNode.Port != 0, j.leaf},
 		{listener{posture.Route, o.Cluster.Host, o.Cluster.Port, "cluster", o.Cluster.TLSConfig, false, o.Cluster.TLSMap || o.Cluster.TLSCheckKnownURLs, len(o.Cluster.TLSPinnedCerts) > 0}, o.Cluster.Port != 0, j.peer},
 		{listener{posture.Gateway, o.Gateway.Host, o.Gateway.Port, "gateway", o.Gateway.TLSConfig, false, o.Gateway.TLSMap || o.Gateway.TLSCheckKnownURLs, len(o.Gateway.TLSPinnedCerts) > 0}, o.Gateway.Port != 0, j.peer},
@@ -138,16 +138,27 @@ func (j *judge) leaf(l *listener) answer {
 	if ok {
 		a = j.stranger(l, jwt.ConnectionTypeLeafnode, false)
 	}
+	return j.orOverWebsocket(a, l, jwt.ConnectionTypeLeafnodeWS)
+}
+
+// mqtt judges the MQTT door, which has two ways in as well.
+func (j *judge) mqtt(l *listener) answer {
+	return j.orOverWebsocket(j.client(l), l, jwt.ConnectionTypeMqttWS)
+}
+
+// orOverWebsocket judges a door by its path of the websocket port, too. There the
+// TLS is that of the websocket, and all else that of the door itself.
+func (j *judge) orOverWebsocket(a answer, l *listener, connection string) answer {
 	w := &j.opts.Websocket
 	if w.Port == 0 || a.access == posture.Open {
 		return a
 	}
-	over := listener{kind: posture.Leafnode, block: "websocket", tls: w.TLSConfig, tlsMap: l.tlsMap, pinned: len(w.TLSPinnedCerts) > 0}
+	over := listener{kind: l.kind, block: "websocket", tls: w.TLSConfig, tlsMap: l.tlsMap, pinned: len(w.TLSPinnedCerts) > 0}
 	if _, ok := j.gate(&over); !ok {
 		return a
 	}
 	over.block = l.block
-	b := j.stranger(&over, jwt.ConnectionTypeLeafnodeWS, true)
+	b := j.stranger(&over, connection, true)
 	if b.access != posture.Closed {
 		b.text = "over the websocket port: " + b.text
 		return b

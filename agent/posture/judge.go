@@ -1,6 +1,7 @@
 package posture
 
 import (
+	"slices"
 	"strconv"
 	"time"
 )
@@ -29,7 +30,23 @@ func Judge(s *Server) {
 		}
 		s.gather(d)
 		d.decide()
+		s.doubtMQTT(d)
 		s.explain(d)
+	}
+}
+
+// doubtMQTT: the websocket port leads to the same MQTT server, at a path that is
+// not touched. Nobody is asked for a certificate there unless by the websocket's
+// own TLS, and a no_auth_user may be limited to that way.
+func (s *Server) doubtMQTT(d *Door) {
+	ws := s.Door(Websocket)
+	if d.Kind != MQTT || d.Access != Closed || ws == nil || ws.On == No {
+		return
+	}
+	if s.noAuthUserSuspected() || slices.ContainsFunc(s.touches(MQTT), func(t *Touch) bool { return t.CertAsked }) {
+		d.Access, d.Basis = Unknown, Reported
+		why := Evidence{Basis: Reported, Source: "VARZ websocket", Value: "its path /mqtt leads to the same users, and is not touched"}
+		d.Evidence = slices.Insert(d.Evidence, 0, why)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -204,54 +203,6 @@ func broken(err error) result {
 
 func dial(ctx context.Context, address string) (net.Conn, error) {
 	return (&net.Dialer{Timeout: clientTimeout}).DialContext(ctx, "tcp", address)
-}
-
-func mqttWays(address string) []way {
-	return []way{
-		{"MQTT", func(ctx context.Context) result { return mqtt(ctx, address, false) }},
-		{"MQTT over TLS", func(ctx context.Context) result { return mqtt(ctx, address, true) }},
-	}
-}
-
-// mqtt opens an MQTT 3.1.1 session without user name and password, and asks
-// for a sign of life in it.
-func mqtt(ctx context.Context, address string, encrypted bool) result {
-	conn, err := dial(ctx, address)
-	if err != nil {
-		return nothing("%v", err)
-	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(clientTimeout)) // a failure shows in the reads
-	if encrypted {
-		conn = tls.Client(conn, careless())
-	}
-	const cleanSession, keepAlive = 2, 60
-	id := "stranger"
-	connect := append([]byte{0x10, byte(12 + len(id)), 0, 4, 'M', 'Q', 'T', 'T', 4, cleanSession, 0, keepAlive, 0, byte(len(id))}, id...)
-	if _, err := conn.Write(connect); err != nil {
-		return broken(err)
-	}
-	var connack [4]byte
-	if _, err := io.ReadFull(conn, connack[:]); err != nil {
-		return broken(err)
-	}
-	const badUserOrPassword, notAuthorized = 4, 5
-	switch code := connack[3]; {
-	case connack[0] != 0x20:
-		return nothing("answered with %x", connack)
-	case code == badUserOrPassword || code == notAuthorized:
-		return refused(fmt.Sprintf("CONNACK %d", code))
-	case code != 0:
-		return nothing("CONNACK %d", code)
-	}
-	var pong [2]byte
-	if _, err := conn.Write([]byte{0xc0, 0}); err != nil {
-		return nothing("ping: %v", err)
-	}
-	if _, err := io.ReadFull(conn, pong[:]); err != nil || pong[0] != 0xd0 {
-		return nothing("CONNACK 0, but no answer to a ping: %x %v", pong, err)
-	}
-	return in("CONNACK 0")
 }
 
 func monitorWays(address, base string) []way {

@@ -15,6 +15,7 @@ const (
 	Websocket     = "websocket"
 	LeafWebsocket = "leafnode over websocket"
 	MQTT          = "mqtt"
+	MQTTWebsocket = "mqtt over websocket"
 	Leafnode      = "leafnode"
 	Route         = "route"
 	Gateway       = "gateway"
@@ -23,7 +24,7 @@ const (
 
 // Doors lists the doors, in the order of reports.
 func Doors() []string {
-	return []string{Client, Websocket, LeafWebsocket, MQTT, Leafnode, Route, Gateway, Monitor}
+	return []string{Client, Websocket, LeafWebsocket, MQTT, MQTTWebsocket, Leafnode, Route, Gateway, Monitor}
 }
 
 // Target is a server, and what everybody may know of it.
@@ -65,6 +66,8 @@ func Try(ctx context.Context, t *Target, door string) (Outcome, error) {
 		ways = websocketWays(address)
 	case MQTT:
 		ways = mqttWays(address)
+	case MQTTWebsocket:
+		ways = mqttWebsocketWays(address)
 	case Monitor:
 		ways = monitorWays(address, t.BasePath)
 	case Leafnode, LeafWebsocket, Route, Gateway:
