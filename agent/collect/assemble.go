@@ -2,7 +2,6 @@ package collect
 
 import (
 	"fmt"
-	"hash/maphash"
 	"net"
 	"slices"
 	"strconv"
@@ -228,7 +227,7 @@ func (c *Collector) describe(srv *posture.Server, v *varz) {
 	srv.Start, srv.ConfigLoaded = v.Start, v.ConfigLoadTime
 	srv.SystemAccount = printable(v.SystemAccount)
 	if v.ConfigDigest != "" {
-		srv.ConfigMark = maphash.String(c.seed, v.ConfigDigest)
+		srv.ConfigMark = posture.MarkOf(v.ConfigDigest)
 	}
 	if posture.ShowsConfigDigest.Holds(v.Version) {
 		srv.NoConfigFile = posture.TriOf(v.ConfigDigest == "")

@@ -111,6 +111,11 @@ func open(src Source) (*reading, error) {
 		return r, err
 	}
 	r.secrets = secretsOf(r.tree, flags)
+	if len(r.tree.Unset) == 0 {
+		if r.config.Marks, err = marks(r.tree.Root); err != nil {
+			return nil, fmt.Errorf("digest of %s: %w", src.Name, err)
+		}
+	}
 	return r, nil
 }
 

@@ -2,6 +2,7 @@ package posture
 
 import (
 	"fmt"
+	"hash/maphash"
 	"strings"
 )
 
@@ -39,7 +40,17 @@ type Config struct {
 	Guests   []Guest
 	Logins   []ConfigLogin
 	Resolver *Resolver // nil where there is none
+
+	Marks   []uint64 // MarkOf the digests that servers give it; nil where that cannot be told
+	Running *Server  // a server that is meant to run with it; nil where none was named
 }
+
+// markSeed makes that nothing can be told from a mark, outside of this process.
+var markSeed = maphash.MakeSeed()
+
+// MarkOf stands for the digest of a configuration. The digest itself is never
+// kept, since weak passwords can be guessed with it.
+func MarkOf(digest string) uint64 { return maphash.String(markSeed, digest) }
 
 // Remark is something to be said of a place.
 type Remark struct {
