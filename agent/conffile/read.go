@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/natsentry/natsentry/agent/conffile/syntax"
 	"github.com/natsentry/natsentry/agent/posture"
@@ -22,13 +21,32 @@ type Source struct {
 	Env func(name string) (value string, ok bool)
 	// Args are the flags that nats-server is started with beside -c.
 	Args []string
+
+	// Of a configuration that stands in another file:
+
+	Path  string  // by which nats-server knows it, and beside which it looks for includes; "": Name
+	Hosts []*Host // the files whose lines may be shown
+	// Place tells where a position is to be told. Line 0 is a file as a whole. Nil:
+	// where it is.
+	Place func(path string, line, column int) posture.Place
+	// Exact tells whether lines of a file are lines of its host. Nil: they are.
+	Exact func(path string) bool
+	// Later tells that a variable without a value has one where the server runs.
+	Later   func(name string) bool
+	Version string // the release that will run; "" is that of this program
 }
+
+// Elsewhere is why a file cannot be read that may be there where the server runs.
+type Elsewhere struct{ Why string }
+
+func (e *Elsewhere) Error() string { return e.Why }
 
 // File is a configuration that was read.
 type File struct {
 	// Server is what nats-server would make of it. Nothing in it is a secret.
 	Server *posture.Server
 	texts  map[string]*text
+	src    *Source
 }
 
 // ErrNotRegular is the error for what is no regular file: devices and pipes
@@ -76,22 +94,33 @@ func Read(src Source) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("flags of nats-server: %w", err)
 	}
+	if flags != nil && !flags.serves() {
+		return nil, errors.New("flags of nats-server: with these it starts no server")
+	}
+	var away *Elsewhere
 	if src.Text == nil {
 		if src.Read == nil {
 			return nil, fmt.Errorf("read %s: there are no files", src.Name)
 		}
-		if src.Text, err = src.Read(src.Name); err != nil {
+		src.Text, err = src.Read(src.path())
+		if errors.As(err, &away) {
+			return absent(src, posture.Remark{Place: src.place(src.path(), 0, 0), Text: away.Why}), nil
+		}
+		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", src.Name, err)
 		}
 	}
-	tree, err := syntax.Parse(src.Name, src.Text, syntax.Surroundings{Read: src.Read, Env: src.Env})
+	tree, err := syntax.Parse(src.path(), src.Text, syntax.Surroundings{Read: src.Read, Env: src.Env, Place: src.told()})
 	if err != nil {
 		return unreadable(src, err), nil
 	}
-	f := &File{texts: map[string]*text{}}
+	f := &File{texts: map[string]*text{}, src: &src}
 	secrets := secretsOf(tree, flags)
 	for _, file := range tree.Files {
 		f.texts[file.Name] = newText(file.Text, secrets)
+	}
+	for _, h := range src.Hosts {
+		h.hide(secrets)
 	}
 	r := &reading{src: src, tree: tree, flags: flags, secrets: secrets}
 	f.Server = r.server()
@@ -101,18 +130,52 @@ func Read(src Source) (*File, error) {
 // unreadable is a configuration of which nothing is known but that nats-server
 // refuses it.
 func unreadable(src Source, err error) *File {
-	c := &posture.Config{File: src.Name}
-	place, why := posture.Place{File: src.Name}, err.Error()
+	why := posture.Remark{Place: src.place(src.path(), 0, 0), Text: err.Error()}
 	var e *syntax.Error
 	if errors.As(err, &e) {
-		place, why = placeOf(e.Pos), e.Text
+		why = posture.Remark{Place: placeOf(e.Pos), Text: e.Text}
 	}
-	c.Refused = []posture.Remark{{Place: place, Text: why}}
-	s := &posture.Server{ID: src.Name, Name: src.Name, State: posture.Answering, Config: c}
+	var away *Elsewhere
+	if errors.As(err, &away) {
+		return absent(src, why)
+	}
+	f := unknown(src, "the configuration cannot be read")
+	f.Server.Config.Refused = []posture.Remark{why}
+	return f
+}
+
+// absent is a configuration of which a part is not here.
+func absent(src Source, why posture.Remark) *File {
+	f := unknown(src, why.Text)
+	f.Server.Config.Absent = []posture.Remark{why}
+	return f
+}
+
+// unknown is a configuration of whose doors nothing is known.
+func unknown(src Source, reason string) *File {
+	s := &posture.Server{
+		ID: src.Name, Name: src.Name, Version: src.Version, State: posture.Answering, Config: &posture.Config{File: src.Name, In: src.whole()},
+	}
 	for _, kind := range posture.DoorKinds() {
-		s.Doors = append(s.Doors, posture.Door{Kind: kind, On: posture.Unseen, Reason: "the configuration cannot be read"})
+		s.Doors = append(s.Doors, posture.Door{Kind: kind, On: posture.Unseen, Reason: reason})
 	}
-	return &File{Server: s, texts: map[string]*text{src.Name: newText(string(src.Text), secretsIn(string(src.Text)))}}
+	secrets := secretsIn(string(src.Text))
+	for _, h := range src.Hosts {
+		h.hide(secrets)
+	}
+	return &File{Server: s, texts: map[string]*text{src.path(): newText(string(src.Text), secrets)}, src: &src}
+}
+
+// Doubt makes doors unknown on which something hangs that is not here.
+func (f *File) Doubt(reason string) {
+	for i := range f.Server.Doors {
+		d := &f.Server.Doors[i]
+		d.Access, d.Cause, d.Landing, d.Reason = posture.Unknown, "", nil, reason
+		if d.On == posture.No {
+			d.On = posture.Unseen
+		}
+	}
+	f.Server.Config.Absent = append(f.Server.Config.Absent, posture.Remark{Place: f.Server.Config.Whole(), Text: reason})
 }
 
 func placeOf(p syntax.Pos) posture.Place {
@@ -126,24 +189,22 @@ const MostBytes = syntax.MostBytes
 // of the place in that; "" if there is no such line. Columns count from 1; 0 is
 // none.
 func (f *File) Line(p posture.Place) (line string, column int) {
-	t := f.texts[p.File]
-	if t == nil || p.Line < 1 || p.Line > len(t.lines) {
-		return "", 0
+	for _, h := range f.src.Hosts {
+		if h.Name == p.File {
+			return h.line(p)
+		}
 	}
-	all := t.lines[p.Line-1]
-	line = mask(all, t.secrets)
-	before := mask(all[:min(max(p.Column-1, 0), len(all))], t.secrets)
-	if p.Column > 0 && strings.HasPrefix(line, before) && len(before) < len(line) {
-		column = len(before) + 1
+	if t := f.texts[p.File]; t != nil {
+		return t.line(p.Line, p.Column)
 	}
-	return line, column
+	return "", 0
 }
 
-// Includes lists the files that are a part of the configuration.
+// Includes lists the files that are a part of the configuration, by their paths.
 func (f *File) Includes() []string {
 	var out []string
 	for name := range f.texts {
-		if name != f.Server.ID {
+		if name != f.src.path() {
 			out = append(out, name)
 		}
 	}

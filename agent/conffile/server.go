@@ -24,9 +24,9 @@ const mostTried = 20000
 
 // server is the posture of a configuration.
 func (r *reading) server() *posture.Server {
-	r.config = &posture.Config{File: r.src.Name, Keys: map[string]posture.Place{}}
+	r.config = &posture.Config{File: r.src.Name, In: r.src.whole(), Keys: map[string]posture.Place{}}
 	s := &posture.Server{
-		ID: r.src.Name, Name: r.src.Name, Version: server.VERSION, State: posture.Answering, Config: r.config,
+		ID: r.src.Name, Name: r.src.Name, Version: cmp.Or(r.src.Version, server.VERSION), State: posture.Answering, Config: r.config,
 	}
 	r.reduce()
 	r.note()
@@ -231,8 +231,10 @@ func (r *reading) noteValue(n *syntax.Node, in *syntax.Map, path []string) {
 		if !variableName.MatchString(n.Var) || isSecretKey(last(path)) && strings.ToUpper(n.Var) != n.Var {
 			u.Name = ""
 		}
-		r.config.Unset = append(r.config.Unset, u)
 		r.harmless[u] = r.noMatter(in, path)
+		if r.src.Later == nil || !r.src.Later(n.Var) || len(r.dependent(u)) > 0 {
+			r.config.Unset = append(r.config.Unset, u)
+		}
 	}
 	switch v := n.Value.(type) {
 	case *syntax.Map:
