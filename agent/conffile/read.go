@@ -200,6 +200,18 @@ func (f *File) Line(p posture.Place) (line string, column int) {
 	return "", 0
 }
 
+// Shown lists the files of which it shows lines.
+func (f *File) Shown() []string {
+	var out []string
+	for _, h := range f.src.Hosts {
+		out = append(out, h.Name)
+	}
+	if len(f.src.Hosts) == 0 {
+		out = append(f.Includes(), f.src.path())
+	}
+	return out
+}
+
 // Includes lists the files that are a part of the configuration, by their paths.
 func (f *File) Includes() []string {
 	var out []string
@@ -209,4 +221,12 @@ func (f *File) Includes() []string {
 		}
 	}
 	return out
+}
+
+// Refuse is a configuration with which nats-server would not start, for a reason
+// outside of its text.
+func Refuse(src Source, why string) *File {
+	f := unknown(src, "nats-server would not start with this configuration")
+	f.Server.Config.Refused = []posture.Remark{{Place: src.place(src.path(), 0, 0), Text: why}}
+	return f
 }
