@@ -33,6 +33,10 @@ var ErrNone = errors.New("there is no configuration of nats-server among these K
 func (s *Set) Configurations(extra []string, env func(string) (string, bool)) ([]*Configuration, error) {
 	var all []*Configuration
 	used := map[*datum]bool{}
+	s.index = map[string][]*object{}
+	for _, o := range s.objects {
+		s.index[o.kind+"/"+o.name] = append(s.index[o.kind+"/"+o.name], o)
+	}
 	servers := 0
 	for _, o := range s.objects {
 		pod := podOf(o)

@@ -20,7 +20,9 @@ type Set struct {
 	files   []*conffile.Host
 	objects []*object
 	bytes   int
-	used    map[*datum]bool // by workloads that run no nats-server
+	seen    map[string]bool      // objects of the file that is being read
+	index   map[string][]*object // by kind and name
+	used    map[*datum]bool      // by workloads that run no nats-server
 }
 
 // object is one Kubernetes object.
@@ -77,6 +79,7 @@ func (s *Set) Add(name string, text []byte) error {
 var ErrTemplate = errors.New("it is a Helm template: render it first, and lint what comes of it: helm template ... | natsentry lint -")
 
 func (s *Set) addAll(file *conffile.Host, text []byte) error {
+	s.seen = map[string]bool{}
 	for _, d := range split(text) {
 		kind, ok := d.kind()
 		if ok && !d.matters(kind) {
@@ -144,11 +147,10 @@ func (s *Set) add(file *conffile.Host, n *node, depth int) error {
 		o.read("data", true)
 		o.read("stringData", false)
 	}
-	for _, other := range s.objects {
-		if other.file == file && other.String() == o.String() {
-			return &fault{n.line, o.String() + " stands there twice: lint the files apart in which it differs"}
-		}
+	if s.seen[o.String()] {
+		return &fault{n.line, o.String() + " stands there twice"}
 	}
+	s.seen[o.String()] = true
 	s.objects = append(s.objects, o)
 	return nil
 }
@@ -195,8 +197,8 @@ func (o *object) read(under string, encoded bool) {
 func (s *Set) find(from *object, kind, name string) (*object, error) {
 	var best []*object
 	rank := 0
-	for _, o := range s.objects {
-		if o.kind != kind || o.name != name || o.namespace != from.namespace && o.namespace != "" && from.namespace != "" {
+	for _, o := range s.index[kind+"/"+name] {
+		if o.namespace != from.namespace && o.namespace != "" && from.namespace != "" {
 			continue
 		}
 		r := 1

@@ -3,6 +3,7 @@ package manifest
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -18,6 +19,7 @@ import (
 const (
 	mostMarks = 400_000 // characters that may begin a token
 	mostKeys  = 1500    // of a mapping
+	mostAgain = 1 << 20 // bytes of one that is read with its block scalars in it
 	deepest   = 64      // mappings and lists inside of each other
 )
 
@@ -86,17 +88,29 @@ type fault struct {
 
 func (e *fault) Error() string { return fmt.Sprintf("line %d: %s", e.line, e.text) }
 
+// errTaken: what was taken for a block scalar is none.
+var errTaken = errors.New("no block scalar")
+
 // parse reads a document; nil is an empty one.
-func (d *document) parse() (n *node, err error) {
+func (d *document) parse() (*node, error) {
+	rest, blocks := d.lift()
+	n, err := d.read(rest, blocks)
+	if !errors.Is(err, errTaken) {
+		return n, err
+	}
+	return d.read(strings.Join(d.lines, "\n"), nil)
+}
+
+// read reads what is left of a document without its block scalars.
+func (d *document) read(rest string, blocks []blockScalar) (n *node, err error) {
 	defer func() {
 		if bug := recover(); bug != nil {
 			n, err = nil, &fault{d.line, "it is no YAML that can be read"}
 		}
 	}()
-	rest, blocks := d.lift()
 	marks := 0
 	for i := range len(rest) {
-		if strings.IndexByte("[]{},:-?&*!#\"'\n|>%@`", rest[i]) >= 0 {
+		if strings.IndexByte("[]{},:-?&*!#\"'|>%@`", rest[i]) >= 0 || rest[i] == '\n' && i > 0 && rest[i-1] != '\n' {
 			marks++
 		}
 		if c := rest[i]; c == 0 || c == '\r' {
@@ -111,7 +125,10 @@ func (d *document) parse() (n *node, err error) {
 		return nil, err
 	}
 	file, err := parser.Parse(tokens, 0)
-	if err != nil {
+	switch {
+	case err != nil && len(blocks) > 0 && len(rest) < mostAgain:
+		return nil, errTaken // perhaps
+	case err != nil:
 		return nil, d.told(err)
 	}
 	var body ast.Node
@@ -133,12 +150,19 @@ func (d *document) parse() (n *node, err error) {
 		return nil, err
 	}
 	for i, times := range c.used {
-		if times != 1 {
+		switch {
+		case times == 1:
+		case len(strings.Join(d.lines, "\n")) < mostAgain:
+			return nil, errTaken
+		default:
 			return nil, &fault{d.line + blocks[i].first - 1, "it is no YAML that can be read"}
 		}
 	}
 	return n, nil
 }
+
+// quotedText may be a secret.
+var quotedText = regexp.MustCompile(`"[^"]*"?|'[^']*'?|` + "`[^`]*`?")
 
 // told is what the library says, without the source that it would show.
 func (d *document) told(err error) error {
@@ -150,10 +174,8 @@ func (d *document) told(err error) error {
 	if tk := said.GetToken(); tk != nil && tk.Position != nil {
 		line = tk.Position.Line
 	}
-	text := said.GetMessage()
-	if i := strings.IndexAny(text, "\"'"); i >= 0 {
-		text = strings.TrimSpace(text[:i]) // what it quotes may be a secret
-	}
+	text, _, _ := strings.Cut(said.GetMessage(), " at [")
+	text = strings.Join(strings.Fields(quotedText.ReplaceAllString(text, "")), " ")
 	return &fault{d.line + line - 1, fmt.Sprintf("it is not YAML: %.100s", text)}
 }
 
