@@ -25,11 +25,20 @@ func NewHost(name string, text []byte) *Host {
 }
 
 // Cut shows only the first bytes of a line: what follows is a value whose secrets
-// cannot be told from the rest.
+// cannot be told from the rest. Of several cuts the first one counts.
 func (h *Host) Cut(line, length int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.cut[line] = length
+	if n, ok := h.cut[line]; !ok || length < n {
+		h.cut[line] = length
+	}
+}
+
+// CutFlow does so where more than one key stands in the line.
+func (h *Host) CutFlow(line, length int) {
+	if line <= len(h.text.lines) && strings.ContainsAny(h.text.lines[line-1], "{[") {
+		h.Cut(line, length)
+	}
 }
 
 // hide leaves more secrets out.

@@ -139,6 +139,7 @@ func (s *Set) hosts() []*conffile.Host { return s.files }
 // ofContainer is the configuration of the server of a container.
 func (s *Set) ofContainer(o *object, n *node, cmd command, around *environment, mounts []mount, extra []string, env func(string) (string, bool)) *Configuration {
 	c := &Configuration{doubt: cmd.doubt, opened: map[string]*datum{}, top: posture.Place{File: o.file.Name, Line: n.line, Column: n.column}}
+	o.file.CutFlow(n.line, n.column-1) // there may be secrets among its variables
 	_, c.release = isServer(n.str("image"))
 	c.Source = conffile.Source{
 		Name: o.String(), Args: slices.Concat(cmd.args, extra), Hosts: s.hosts(), Version: c.release,

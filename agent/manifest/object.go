@@ -181,8 +181,8 @@ func (o *object) read(under string, encoded bool) {
 				d.at = t
 			}
 		}
-		if d.at == nil {
-			// Its secrets stand there in another form.
+		if d.at == nil || o.kind == "Secret" && d.at.line == p.line {
+			// Its secrets stand there in another form, or nobody knows them.
 			o.file.Cut(p.line, p.column-1+len(p.key))
 		}
 		if o.data[p.key] == nil {
