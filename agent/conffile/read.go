@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 
 	"github.com/natsentry/natsentry/agent/conffile/syntax"
 	"github.com/natsentry/natsentry/agent/posture"
@@ -166,16 +167,24 @@ func unknown(src Source, reason string) *File {
 	return &File{Server: s, texts: map[string]*text{src.path(): newText(string(src.Text), secrets)}, src: &src}
 }
 
-// Doubt makes doors unknown on which something hangs that is not here.
-func (f *File) Doubt(reason string) {
+// Doubt makes doors unknown that hang on a flag of nats-server whose value is not
+// here; "" is any flag.
+func (f *File) Doubt(flag, reason string) {
+	kinds := posture.DoorKinds()
+	if slices.Contains([]string{"auth", "user", "pass"}, flag) {
+		kinds = inheriting
+	}
 	for i := range f.Server.Doors {
 		d := &f.Server.Doors[i]
+		if !slices.Contains(kinds, d.Kind) || d.On == posture.No && len(kinds) == len(inheriting) {
+			continue
+		}
 		d.Access, d.Cause, d.Landing, d.Reason = posture.Unknown, "", nil, reason
 		if d.On == posture.No {
 			d.On = posture.Unseen
 		}
+		d.Evidence = append(d.Evidence, f.Server.Config.Whole().Says(posture.Unknown, reason))
 	}
-	f.Server.Config.Absent = append(f.Server.Config.Absent, posture.Remark{Place: f.Server.Config.Whole(), Text: reason})
 }
 
 func placeOf(p syntax.Pos) posture.Place {

@@ -15,6 +15,7 @@ type command struct {
 	config string   // path, "" for none
 	image  bool     // the file is the one of the image
 	doubt  string   // what is not known of it; "" if nothing is
+	flag   string   // and of which flag; "" for any
 }
 
 // commandOf reads the command of a container. ok is false where it starts no
@@ -53,7 +54,7 @@ func (s *Set) commandOf(env *environment, container *node) (c command, ok bool) 
 		if !strings.HasPrefix(word, "-") || !joined {
 			last := len(c.args) - 1
 			if last < 0 || !strings.HasPrefix(c.args[last], "-") || strings.Contains(c.args[last], "=") || strings.HasPrefix(word, "-") {
-				c.doubt = "its flags are not in the manifests: " + env.why(unknown[0])
+				c.doubt, c.flag = "its flags are not in the manifests: "+env.why(unknown[0]), ""
 				continue
 			}
 			name = strings.TrimLeft(c.args[last], "-")
@@ -63,12 +64,15 @@ func (s *Set) commandOf(env *environment, container *node) (c command, ok bool) 
 			continue // who is asked for the name of a user is kept out without one
 		}
 		if !conffile.Indifferent(name) {
+			if c.flag = name; c.doubt != "" {
+				c.flag = ""
+			}
 			c.doubt = fmt.Sprintf("the value of its flag --%.30s is not in the manifests: %s", name, env.why(unknown[0]))
 		}
 	}
 	inv, err := conffile.Invoke(c.args)
 	if err != nil {
-		c.args, c.doubt = nil, "nats-server does not take its flags"
+		c.args, c.doubt, c.flag = nil, "nats-server does not take its flags", ""
 		return c, true
 	}
 	c.config = inv.Config

@@ -17,7 +17,7 @@ type Configuration struct {
 	Fragment bool
 	release  string // "" is one that is not told
 	doubt    string // what decides about its doors and is not in the manifests
-	broken   string // why its file cannot be read, though the object is here
+	flag     string // the flag that does; "" for any
 	opened   map[string]*datum
 	top      posture.Place
 }
@@ -138,7 +138,7 @@ func (s *Set) hosts() []*conffile.Host { return s.files }
 
 // ofContainer is the configuration of the server of a container.
 func (s *Set) ofContainer(o *object, n *node, cmd command, around *environment, mounts []mount, extra []string, env func(string) (string, bool)) *Configuration {
-	c := &Configuration{doubt: cmd.doubt, opened: map[string]*datum{}, top: posture.Place{File: o.file.Name, Line: n.line, Column: n.column}}
+	c := &Configuration{doubt: cmd.doubt, flag: cmd.flag, opened: map[string]*datum{}, top: posture.Place{File: o.file.Name, Line: n.line, Column: n.column}}
 	o.file.CutFlow(n.line, n.column-1) // there may be secrets among its variables
 	_, c.release = isServer(n.str("image"))
 	c.Source = conffile.Source{
@@ -170,7 +170,7 @@ func (s *Set) ofContainer(o *object, n *node, cmd command, around *environment, 
 	}
 	c.reads(file, func(name string) (*datum, error) { return open(mounts, name) })
 	switch {
-	case cmd.doubt != "" && file == "", file == "":
+	case file == "":
 		c.Path, c.Text = "/", []byte{}
 	case cmd.image:
 		if _, err := open(mounts, file); err != nil {
@@ -243,7 +243,7 @@ func (c *Configuration) File() (*conffile.File, error) {
 		return nil, err
 	}
 	if c.doubt != "" {
-		f.Doubt(c.doubt)
+		f.Doubt(c.flag, c.doubt)
 	}
 	f.Server.Version = c.release
 	return f, nil

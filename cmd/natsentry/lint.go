@@ -54,7 +54,8 @@ Secret that is mounted there, with its flags and variables. Exit codes:
 
   0  nothing at or above --fail-on
   1  findings at or above --fail-on
-  2  with --strict: no such finding, but a door that may be open
+  2  no such finding, but a part of a configuration is not among the manifests;
+     with --strict: but a door that may be open
   3  wrong usage, or a file that cannot be read`,
 		Example: `  natsentry lint nats.conf
   natsentry lint --fail-on warning --strict deploy/
@@ -88,7 +89,7 @@ Secret that is mounted there, with its flags and variables. Exit codes:
 		if err := p.printLint(l, format.value, failOn.value, verbose); err != nil {
 			return err
 		}
-		return lintVerdict(l.report, failOn.value, strict)
+		return lintVerdict(l, failOn.value, strict)
 	}
 	return cmd
 }
@@ -98,6 +99,11 @@ type linted struct {
 	report *finding.Report
 	files  map[string]*conffile.File // by the names of their files
 	notes  []string
+
+	// By the identities of the configurations:
+	places  map[string]posture.Place // where each stands as a whole
+	absent  map[string]bool          // those of which a part is not here
+	refused map[string]bool          // those with which no server would start
 }
 
 // lintSource is a configuration to be judged.
@@ -156,11 +162,19 @@ func (p *program) lint(ctx context.Context, flags *lintFlags, args []string) (*l
 // judgeFiles evaluates the checks over configurations that were read.
 func judgeFiles(system string, files []*conffile.File, policy check.Policy, began time.Time) *linted {
 	snap := &posture.Snapshot{System: system, Epoch: 1, Taken: time.Now(), Config: true, Expected: len(files), Heard: len(files)}
-	l := &linted{files: map[string]*conffile.File{}}
+	l := &linted{files: map[string]*conffile.File{}, places: map[string]posture.Place{}, absent: map[string]bool{}, refused: map[string]bool{}}
 	var ignores []conffile.Ignore
 	for _, f := range files {
 		f.Server.Looked = snap.Taken
 		snap.Servers = append(snap.Servers, f.Server)
+		c := f.Server.Config
+		l.places[f.Server.ID] = c.Whole()
+		if len(c.Absent) > 0 {
+			l.absent[f.Server.ID], l.places[f.Server.ID] = true, c.Absent[0].Place
+		}
+		if len(c.Refused) > 0 {
+			l.refused[f.Server.ID] = true
+		}
 		for _, name := range f.Shown() {
 			if l.files[name] == nil {
 				l.files[name] = f
@@ -229,9 +243,13 @@ func ignore(findings []finding.Finding, ignores []conffile.Ignore) []string {
 }
 
 // lintVerdict turns a report on configurations into the program's verdict.
-func lintVerdict(r *finding.Report, failOn string, strict bool) error {
+func lintVerdict(l *linted, failOn string, strict bool) error {
+	r := l.report
 	if err := judge(r, failOn, false); err != nil {
 		return err
+	}
+	if n := len(l.absent); n > 0 && failOn != "none" {
+		return &verdict{exitUndecided, "not decided: a part of " + plural(n, "configuration is", "configurations are") + " not here"}
 	}
 	if n := len(undecidedDoors(r)); strict && n > 0 {
 		return &verdict{exitUndecided, "not decided: it cannot be told whether " + plural(n, "door is open", "doors are open")}
