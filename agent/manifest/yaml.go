@@ -340,6 +340,9 @@ func (c *converter) mapping(n ast.MapNode, out *node) error {
 		case own[key.text.text]:
 			return &fault{line, "a key stands there twice"}
 		}
+		if len(out.keys) == 0 {
+			out.line, out.column = line, column
+		}
 		own[key.text.text] = true
 		out.keys = append(out.keys, pair{key.text.text, line, column, value})
 	}
