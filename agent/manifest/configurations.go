@@ -22,7 +22,7 @@ type Configuration struct {
 	top      posture.Place
 }
 
-// ErrNone: there is no configuration among the objects.
+// ErrNone tells that there is no configuration among the objects.
 var ErrNone = errors.New("there is no configuration of nats-server among these Kubernetes objects: no container runs it, and no ConfigMap or Secret has a key *.conf")
 
 // Configurations finds the configurations of all servers: one for each container

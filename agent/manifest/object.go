@@ -75,7 +75,7 @@ func (s *Set) Add(name string, text []byte) error {
 	return nil
 }
 
-// ErrTemplate: a file is to be rendered before it can be read.
+// ErrTemplate tells that a file is to be rendered before it can be read.
 var ErrTemplate = errors.New("it is a Helm template: render it first, and lint what comes of it: helm template ... | natsentry lint -")
 
 func (s *Set) addAll(file *conffile.Host, text []byte) error {
