@@ -684,7 +684,7 @@ func (s *session) operator(t *testing.T) *place {
 	t.Helper()
 	op := newOperator(t)
 	op.save(filepath.Join(s.dir, ".nsc"))
-	f := start(t, fleet.Spec{Name: "n1", Config: op.config() + `jetstream { store_dir: "{{dir}}/jetstream" }`})
+	f := start(t, fleet.Spec{Name: "n1", Config: op.Config() + `jetstream { store_dir: "{{dir}}/jetstream" }`})
 	return &place{address: f.Server("n1").Addr("client")}
 }
 

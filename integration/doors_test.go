@@ -365,17 +365,17 @@ func tryDoors(t *testing.T, rows []configuration) {
 func TestDoorsOfAnOperator(t *testing.T) {
 	t.Parallel()
 	op := newOperator(t)
-	sentinel, _ := op.user(op.app, "sentinel", func(c *jwt.UserClaims) { c.BearerToken = true })
+	sentinel, _ := op.user(&op.App, "sentinel", func(c *jwt.UserClaims) { c.BearerToken = true })
 	for _, row := range []configuration{
-		{name: "operator", config: op.config(), doors: []judged{{door: posture.Client, cold: closedReported}}},
+		{name: "operator", config: op.Config(), doors: []judged{{door: posture.Client, cold: closedReported}}},
 		{
 			// The sentinel's sessions are of its account and look like any
 			// other: $SYS cannot tell.
-			name: "default-sentinel", config: op.config() + "default_sentinel: " + sentinel,
+			name: "default-sentinel", config: op.Config() + "default_sentinel: " + sentinel,
 			doors: []judged{{door: posture.Client, in: true, cold: closedReported}},
 		},
 		{
-			name: "operator-with-websocket", config: op.config() + websocket + "}",
+			name: "operator-with-websocket", config: op.Config() + websocket + "}",
 			doors: []judged{{door: posture.Client, cold: closedReported}, {door: posture.Websocket, cold: closedReported}},
 		},
 	} {
@@ -383,7 +383,7 @@ func TestDoorsOfAnOperator(t *testing.T) {
 			t.Parallel()
 			f := start(t, fleet.Spec{Name: row.name, Config: row.config})
 			s := f.Server(row.name)
-			a := auditor(t, connect(t, s.URL(), op.login(op.system, "auditor", nil)), patient)
+			a := auditor(t, connect(t, s.URL(), op.login(&op.System, "auditor", nil)), patient)
 			cold := sweep(t, a)
 			in := map[posture.DoorKind]bool{}
 			for _, d := range row.doors {

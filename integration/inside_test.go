@@ -151,7 +151,7 @@ func TestLogins(t *testing.T) {
 	public, seed := must(key.PublicKey()), must(key.Seed())
 	other := must(must(nkeys.CreateUser()).PublicKey())
 	issuer := must(nkeys.CreateAccount())
-	foreign, _ := newOperator(t).user(newOperator(t).app, "foreign", nil)
+	foreign, _ := newOperator(t).user(&newOperator(t).App, "foreign", nil)
 	withTLS := fleet.Spec{Files: ca.files(365 * 24 * time.Hour)}
 	hash := `password: app-password`
 
@@ -308,10 +308,10 @@ authorization { timeout: 60, auth_callout { issuer: ` + must(issuer.PublicKey())
 func TestLoginsOfAnOperator(t *testing.T) {
 	t.Parallel()
 	op := newOperator(t)
-	sentinel, sentinelSeed := op.user(op.app, "sentinel", func(c *jwt.UserClaims) { c.BearerToken = true })
-	f := start(t, fleet.Spec{Name: "op", Config: jetstream + op.config() + "default_sentinel: " + sentinel + "\n" + mqtt + "}\n"})
+	sentinel, sentinelSeed := op.user(&op.App, "sentinel", func(c *jwt.UserClaims) { c.BearerToken = true })
+	f := start(t, fleet.Spec{Name: "op", Config: jetstream + op.Config() + "default_sentinel: " + sentinel + "\n" + mqtt + "}\n"})
 	s := f.Server("op")
-	token, seed := op.user(op.app, "shown", func(c *jwt.UserClaims) {
+	token, seed := op.user(&op.App, "shown", func(c *jwt.UserClaims) {
 		c.Expires = time.Now().Add(time.Hour).Unix()
 		c.Pub.Allow.Add("a.>")
 		c.Src.Add("127.0.0.0/8")
@@ -324,15 +324,15 @@ func TestLoginsOfAnOperator(t *testing.T) {
 	}
 	come(t, s, "by JWT", signed(""))
 	come(t, s, "by JWT, claims a user", signed("admin"))
-	bearer, _ := op.user(op.app, "bearer", func(c *jwt.UserClaims) { c.BearerToken = true })
+	bearer, _ := op.user(&op.App, "bearer", func(c *jwt.UserClaims) { c.BearerToken = true })
 	come(t, s, "bearer", says(map[string]any{"jwt": bearer}))
 	come(t, s, "bearer, claims a user", says(map[string]any{"jwt": bearer, "user": "admin"}))
 	connect(t, s.URL(), nats.Name("by sentinel"))
-	a := auditor(t, connect(t, s.URL(), op.login(op.system, "natsentry", nil), nats.Name("natsentry itself")), collect.Config{})
+	a := auditor(t, connect(t, s.URL(), op.login(&op.System, "natsentry", nil), nats.Name("natsentry itself")), collect.Config{})
 	state := sweep(t, a)
 
 	claims := must(jwt.DecodeUserClaims(token))
-	app := op.app.public
+	app := op.App.Public
 	checkLogins(t, state, "op", map[string]login{
 		"by JWT":                {login: posture.LoginJWT, account: app, owner: claims.Subject},
 		"by JWT, claims a user": {login: posture.LoginJWT, account: app, owner: claims.Subject},

@@ -427,19 +427,19 @@ func TestNothingSecretGetsOutUnderAnOperator(t *testing.T) {
 	b := newBench(t)
 	op.save(filepath.Join(b.dir, ".nsc"))
 	f := start(t,
-		fleet.Spec{Name: "new", Binary: binary(t, "v2.15.2"), Config: op.config() + clustered("c", "old")},
-		fleet.Spec{Name: "old", Binary: binary(t, "v2.10.29"), Config: op.config() + clustered("c", "new")},
+		fleet.Spec{Name: "new", Binary: binary(t, "v2.15.2"), Config: op.Config() + clustered("c", "old")},
+		fleet.Spec{Name: "old", Binary: binary(t, "v2.10.29"), Config: op.Config() + clustered("c", "new")},
 	)
-	bearer, _ := op.user(op.app, "bearer", func(c *jwt.UserClaims) { c.BearerToken = true })
-	normal, normalSeed := op.user(op.app, "normal", nil)
-	revoked, revokedSeed := op.user(op.app, "revoked", nil)
-	system, systemSeed := op.user(op.system, "natsentry", nil)
+	bearer, _ := op.user(&op.App, "bearer", func(c *jwt.UserClaims) { c.BearerToken = true })
+	normal, normalSeed := op.user(&op.App, "normal", nil)
+	revoked, revokedSeed := op.user(&op.App, "revoked", nil)
+	system, systemSeed := op.user(&op.System, "natsentry", nil)
 	s := secrets{
 		"JWT of a bearer": bearer, "JWT of a user": normal, "seed of a user": normalSeed,
 		"JWT of a revoked user": revoked, "seed of a revoked user": revokedSeed,
 		"JWT of the system user": system, "seed of the system user": systemSeed,
-		"JWT of the operator": op.jwt, "JWT of an account": op.app.jwt, "JWT of the system account": op.system.jwt,
-		"seed of an account": string(must(op.app.key.Seed())), "seed of the operator": string(must(op.key.Seed())),
+		"JWT of the operator": op.JWT, "JWT of an account": op.App.JWT, "JWT of the system account": op.System.JWT,
+		"seed of an account": string(must(op.App.Key.Seed())), "seed of the operator": string(must(op.Key.Seed())),
 		"password of the routes": "route-password",
 	}
 	creds := filepath.Join(b.dir, "natsentry.creds")
@@ -470,9 +470,9 @@ func TestNothingSecretGetsOutUnderAnOperator(t *testing.T) {
 	search.sweeps(3)
 	search.ask(f.Servers()...)
 
-	claims := must(jwt.DecodeAccountClaims(op.app.jwt))
+	claims := must(jwt.DecodeAccountClaims(op.App.JWT))
 	claims.Revoke(must(jwt.DecodeUserClaims(revoked)).Subject)
-	s["JWT of an account, later"] = must(claims.Encode(op.key))
+	s["JWT of an account, later"] = must(op.Encode(claims))
 	for range 2 { // each server answers
 		if _, err := admin.Request("$SYS.REQ.CLAIMS.UPDATE", []byte(s["JWT of an account, later"]), 5*time.Second); err != nil {
 			t.Fatal(err)
@@ -515,7 +515,7 @@ func TestNothingSecretGetsOutUnderAnOperator(t *testing.T) {
 func TestSecretsAreFound(t *testing.T) {
 	t.Parallel()
 	op := newOperator(t)
-	token, _ := op.user(op.app, "app", nil)
+	token, _ := op.user(&op.App, "app", nil)
 	s := secrets{"token": "a token+with?signs", "JWT": token}
 	parts := strings.Split(token, ".")
 	for text, want := range map[string]string{

@@ -18,6 +18,7 @@ import (
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
+	"github.com/natsentry/natsentry/integration/fleet"
 )
 
 // TestMain makes this test's binary a stand-in for nsc where it is called so.
@@ -92,9 +93,9 @@ func standIn(args []string) error {
 func (o *operator) save(dir string) *nscStore {
 	o.t.Helper()
 	s := &nscStore{dir}
-	err := s.writeKey("operator", o.key)
-	for name, a := range map[string]signer{"SYS": o.system, "APP": o.app} {
-		err = errors.Join(err, s.writeKey(name, a.key), s.write(name+".jwt", a.jwt))
+	err := s.writeKey("operator", o.Key)
+	for name, a := range map[string]*fleet.Account{"SYS": &o.System, "APP": &o.App} {
+		err = errors.Join(err, s.writeKey(name, a.Key), s.write(name+".jwt", a.JWT))
 	}
 	if err != nil {
 		o.t.Fatal(err)

@@ -135,13 +135,13 @@ func TestLeastPrivilegeUnderAnOperator(t *testing.T) {
 	t.Parallel()
 	op := newOperator(t)
 	f := start(t,
-		fleet.Spec{Name: "n1", Config: op.config() + clustered("c", "n2")},
-		fleet.Spec{Name: "n2", Config: op.config() + clustered("c", "n1")},
+		fleet.Spec{Name: "n1", Config: op.Config() + clustered("c", "n2")},
+		fleet.Spec{Name: "n2", Config: op.Config() + clustered("c", "n1")},
 	)
-	if err := f.WaitActive(t.Context(), f.Server("n1").URL(), 2, op.login(op.system, "waiter", nil)); err != nil {
+	if err := f.WaitActive(t.Context(), f.Server("n1").URL(), 2, op.login(&op.System, "waiter", nil)); err != nil {
 		t.Fatal(err)
 	}
-	sweepsAs(t, f, op.login(op.system, "limited", func(c *jwt.UserClaims) {
+	sweepsAs(t, f, op.login(&op.System, "limited", func(c *jwt.UserClaims) {
 		c.Pub.Allow, c.Sub.Allow = collect.Requests(), mayHear()
 	}))
 }
@@ -169,11 +169,11 @@ func TestUserOutsideTheSystemAccount(t *testing.T) {
 	op := newOperator(t)
 	f := start(t,
 		fleet.Spec{Name: "static", Config: closedApp},
-		fleet.Spec{Name: "operator", Config: op.config()},
+		fleet.Spec{Name: "operator", Config: op.Config()},
 		fleet.Spec{Name: "open"},
 	)
 	refusedSweep(t, connect(t, f.Server("static").URL(), nats.UserInfo("app", "app-password")), collect.ErrNotSystemAccount)
-	refusedSweep(t, connect(t, f.Server("operator").URL(), op.login(op.app, "app", nil)), collect.ErrNotSystemAccount)
+	refusedSweep(t, connect(t, f.Server("operator").URL(), op.login(&op.App, "app", nil)), collect.ErrNotSystemAccount)
 	refusedSweep(t, connect(t, f.Server("open").URL()), collect.ErrNotSystemAccount)
 }
 
@@ -250,7 +250,7 @@ func TestConnectEventsShowBearers(t *testing.T) {
 	op := newOperator(t)
 	var specs []fleet.Spec
 	for _, version := range []string{"", "v2.10.29", "v2.11.17"} {
-		spec := fleet.Spec{Name: "newest", Config: op.config()}
+		spec := fleet.Spec{Name: "newest", Config: op.Config()}
 		if version != "" {
 			spec.Name, spec.Binary = strings.ReplaceAll(version, ".", "-"), binary(t, version)
 		}
@@ -258,9 +258,9 @@ func TestConnectEventsShowBearers(t *testing.T) {
 	}
 	f := start(t, specs...)
 	for _, s := range f.Servers() {
-		hearer := op.login(op.system, "hearer", func(c *jwt.UserClaims) { c.Sub.Allow.Add(collect.Events()...) })
+		hearer := op.login(&op.System, "hearer", func(c *jwt.UserClaims) { c.Sub.Allow.Add(collect.Events()...) })
 		events := must(connect(t, s.URL(), hearer).SubscribeSync("$SYS.ACCOUNT.*.CONNECT"))
-		token, _ := op.user(op.app, "bearer", func(c *jwt.UserClaims) { c.BearerToken = true })
+		token, _ := op.user(&op.App, "bearer", func(c *jwt.UserClaims) { c.BearerToken = true })
 		bearer := nats.UserJWT(func() (string, error) { return token, nil }, func([]byte) ([]byte, error) { return nil, nil })
 		eventually(t, s.Name()+" shows the JWT of a bearer who comes", func() bool {
 			connect(t, s.URL(), bearer).Close()

@@ -378,7 +378,7 @@ func TestSetupUnderAnOperator(t *testing.T) {
 		b := newBench(t)
 		op := newOperator(t)
 		op.save(filepath.Join(b.dir, ".nsc"))
-		f := start(t, fleet.Spec{Name: "n1", Config: op.config() + `jetstream { store_dir: "{{dir}}/jetstream" }`})
+		f := start(t, fleet.Spec{Name: "n1", Config: op.Config() + `jetstream { store_dir: "{{dir}}/jetstream" }`})
 		n1 := b.as(f.Server("n1"))
 		n1.run("natsentry setup --format nsc >store.sh && sh store.sh")
 		n1.run("natsentry permissions --store --format nsc | sh")
@@ -401,7 +401,7 @@ func TestSetupUnderAnOperator(t *testing.T) {
 			fmt.Fprintf(&preload, "  %s: %s\n", claims.Subject, must(store.read(name+".jwt")))
 		}
 		f := start(t, fleet.Spec{Name: "n1", Config: fmt.Sprintf("operator: %s\nsystem_account: %s\nresolver: MEMORY\nresolver_preload {\n%s}\njetstream { store_dir: \"{{dir}}/jetstream\" }\n",
-			op.jwt, op.system.public, preload.String())})
+			op.JWT, op.System.Public, preload.String())})
 		n1 := b.as(f.Server("n1"))
 		n1.run(makes(next))
 		asDeclared(t, connect(t, f.Server("n1").URL(), nats.UserCredentials(filepath.Join(b.dir, "audit.creds"))), 1, 365*24*time.Hour)
@@ -421,7 +421,7 @@ func onlyTheSystemAccount(t *testing.T, b *bench, op *operator, f *fleet.Fleet) 
 		t.Fatal(err)
 	}
 	b.as(f.Server("n1")).run("nsc push --account APP")
-	nc := connect(t, f.Server("n1").URL(), op.login(op.app, "app", nil))
+	nc := connect(t, f.Server("n1").URL(), op.login(&op.App, "app", nil))
 	if _, err := nc.Request(service.StoreAPI+".STREAM.INFO."+service.StoreStream, nil, time.Second); err == nil {
 		t.Error("another account reaches the store")
 	}

@@ -206,21 +206,21 @@ func TestOperatorMode(t *testing.T) {
 	t.Parallel()
 	op := newOperator(t)
 	f := start(t,
-		fleet.Spec{Name: "n1", Config: op.config() + clustered("c", "n2")},
-		fleet.Spec{Name: "n2", Config: op.config() + clustered("c", "n1")},
+		fleet.Spec{Name: "n1", Config: op.Config() + clustered("c", "n2")},
+		fleet.Spec{Name: "n2", Config: op.Config() + clustered("c", "n1")},
 	)
-	login := op.login(op.system, "auditor", nil)
+	login := op.login(&op.System, "auditor", nil)
 	if err := f.WaitActive(t.Context(), f.Server("n1").URL(), 2, login); err != nil {
 		t.Fatal(err)
 	}
 	// Somebody of an account is inside: he is no business of ours.
-	connect(t, f.Server("n1").URL(), op.login(op.app, "worker", nil))
+	connect(t, f.Server("n1").URL(), op.login(&op.App, "worker", nil))
 	// complete asserts that the questions for the global account, which
 	// nobody can get into here, leave no gap.
 	state := thrice(t, connect(t, f.Server("n1").URL(), login), f.Servers()...)
 	for _, s := range f.Servers() {
 		srv := state.Snapshot.Server(s.ID())
-		if srv.AuthMode != posture.AuthOperator || srv.AuthRequired != posture.Yes || srv.SystemAccount != op.system.public {
+		if srv.AuthMode != posture.AuthOperator || srv.AuthRequired != posture.Yes || srv.SystemAccount != op.System.Public {
 			t.Errorf("%s: auth %s, required %v, system account %s", s.Name(), srv.AuthMode, srv.AuthRequired, srv.SystemAccount)
 		}
 		if len(srv.Operators) != 1 || srv.Operators[0].Name != "OP" {

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -321,30 +322,18 @@ func everyDoorWith(leaf, route, gateway string) string {
 func operatorCases(t testing.TB) []truthCase {
 	t.Helper()
 	op := newOperator(t)
-	memory := fmt.Sprintf(`
-operator: %s
-system_account: %s
-resolver: MEMORY
-resolver_preload { %s: %s, %s: %s }
-`, op.jwt, op.system.public, op.system.public, op.system.jwt, op.app.public, op.app.jwt)
-	strictOp, strictSys, strictApp := strictOperator(t)
-	strict := fmt.Sprintf(`
-operator: %s
-system_account: %s
-resolver: MEMORY
-resolver_preload { %s: %s, %s: %s }
-`, strictOp, strictSys.public, strictSys.public, strictSys.jwt, strictApp.public, strictApp.jwt)
-	bearer, _ := op.user(op.app, "sentinel", func(c *jwt.UserClaims) { c.BearerToken = true })
-	denied, _ := op.user(op.app, "denied", func(c *jwt.UserClaims) {
+	memory := op.MemoryConfig()
+	bearer, _ := op.user(&op.App, "sentinel", func(c *jwt.UserClaims) { c.BearerToken = true })
+	denied, _ := op.user(&op.App, "denied", func(c *jwt.UserClaims) {
 		c.BearerToken = true
 		c.Pub.Deny.Add(">")
 		c.Sub.Deny.Add(">")
 	})
-	wsOnly, _ := op.user(op.app, "browser", func(c *jwt.UserClaims) {
+	wsOnly, _ := op.user(&op.App, "browser", func(c *jwt.UserClaims) {
 		c.BearerToken = true
 		c.AllowedConnectionTypes.Add(jwt.ConnectionTypeWebsocket)
 	})
-	expired, _ := op.user(op.app, "expired", func(c *jwt.UserClaims) {
+	expired, _ := op.user(&op.App, "expired", func(c *jwt.UserClaims) {
 		c.BearerToken = true
 		c.Expires = time.Now().Add(-time.Hour).Unix()
 	})
@@ -354,8 +343,8 @@ resolver_preload { %s: %s, %s: %s }
 	}
 	return []truthCase{
 		c("operator", memory),
-		c("operator, full resolver", op.config()),
-		c("operator, strict", strict),
+		c("operator, full resolver", op.Config()),
+		c("operator, strict", strictOperator(t).MemoryConfig()),
 		c("operator, more doors", memory+doors),
 		c("operator, websocket with a JWT cookie", memory+wsBlock+`, jwt_cookie: jwt }`),
 		c("operator with default_sentinel", memory+"default_sentinel: "+bearer, oracle.Client),
@@ -369,19 +358,15 @@ resolver_preload { %s: %s, %s: %s }
 }
 
 // strictOperator wants every account signed by a signing key.
-func strictOperator(t testing.TB) (token string, system, app signer) {
+func strictOperator(t testing.TB) *operator {
 	t.Helper()
-	key, signing := must(nkeys.CreateOperator()), must(nkeys.CreateOperator())
-	sys, apps := must(nkeys.CreateAccount()), must(nkeys.CreateAccount())
-	claims := jwt.NewOperatorClaims(must(key.PublicKey()))
-	claims.SigningKeys.Add(must(signing.PublicKey()))
-	claims.StrictSigningKeyUsage = true
-	claims.SystemAccount = must(sys.PublicKey())
-	sign := func(kp nkeys.KeyPair) signer {
-		public := must(kp.PublicKey())
-		return signer{key: kp, public: public, jwt: must(jwt.NewAccountClaims(public).Encode(signing))}
+	op := newOperator(t)
+	must(op.RotateSigningKey())
+	err := errors.Join(op.Change(func(c *jwt.OperatorClaims) { c.StrictSigningKeyUsage = true }), op.Sign(&op.System, nil), op.Sign(&op.App, nil))
+	if err != nil {
+		t.Fatal(err)
 	}
-	return must(claims.Encode(key)), sign(sys), sign(apps)
+	return op
 }
 
 // calloutCases are servers that leave the decision to a service.

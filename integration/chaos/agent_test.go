@@ -188,22 +188,24 @@ func (c *child) supervise(ready chan<- error) {
 			cmd.Stdin = r
 			err = cmd.Start()
 		}
+		if err == nil {
+			_ = r.Close() // the process has its own
+			c.mu.Lock()
+			c.cmd, c.stdin = cmd, w
+			c.runs++
+			if c.ended {
+				_ = cmd.Process.Kill()
+			}
+			c.mu.Unlock()
+		}
 		if ready != nil {
-			ready <- err
+			ready <- err // not before there is somebody to give orders to
 			ready = nil
 		}
 		if err != nil {
 			c.t.Error(err)
 			return
 		}
-		_ = r.Close() // the process has its own
-		c.mu.Lock()
-		c.cmd, c.stdin = cmd, w
-		c.runs++
-		if c.ended {
-			_ = cmd.Process.Kill()
-		}
-		c.mu.Unlock()
 		_ = cmd.Wait() // it is killed, mostly
 		c.mu.Lock()
 		_ = w.Close() // nobody reads it any more

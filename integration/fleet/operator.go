@@ -16,8 +16,8 @@ type Operator struct {
 	Claims *jwt.OperatorClaims // as they were last signed
 	System Account
 	App    Account
+	Key    nkeys.KeyPair
 
-	key     nkeys.KeyPair
 	signing nkeys.KeyPair // signs accounts; nil: the identity key does
 }
 
@@ -38,7 +38,7 @@ func NewOperator() (*Operator, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &Operator{key: key}
+	o := &Operator{Key: key}
 	for name, into := range map[string]*Account{"SYS": &o.System, "APP": &o.App} {
 		a, err := o.Account(name, nil)
 		if err != nil {
@@ -58,7 +58,7 @@ func NewOperator() (*Operator, error) {
 // Change signs the operator's own claims anew, after a change.
 func (o *Operator) Change(change func(*jwt.OperatorClaims)) (err error) {
 	change(o.Claims)
-	o.JWT, err = o.Claims.Encode(o.key)
+	o.JWT, err = o.Claims.Encode(o.Key)
 	return err
 }
 
@@ -95,7 +95,7 @@ func (o *Operator) Sign(a *Account, change func(*jwt.AccountClaims)) (err error)
 	if change != nil {
 		change(a.Claims)
 	}
-	key := o.key
+	key := o.Key
 	if o.signing != nil {
 		key = o.signing
 	}
@@ -169,7 +169,7 @@ func (a *Account) Login(name string) (nats.Option, error) {
 }
 
 // Encode signs claims of any kind with the operator's identity key.
-func (o *Operator) Encode(claims jwt.Claims) (string, error) { return claims.Encode(o.key) }
+func (o *Operator) Encode(claims jwt.Claims) (string, error) { return claims.Encode(o.Key) }
 
 // EncodeBySigningKey signs claims of any kind with the operator's signing key.
 func (o *Operator) EncodeBySigningKey(claims jwt.Claims) (string, error) {
