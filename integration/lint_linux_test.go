@@ -56,8 +56,8 @@ cluster { name: c, listen: "127.0.0.1:6222", routes: [ "nats://nowhere.example.n
 server_name: s
 http: 8222
 `,
-		"full.conf": "operator: " + op.jwt + "\nresolver { type: full, dir: \"" + dir + "/jwt\", allow_delete: true }\nsystem_account: " + op.system.public + "\n",
-		"url.conf":  "operator: " + op.jwt + "\nresolver: URL(http://nowhere.example.net/jwt/)\nsystem_account: " + op.system.public + "\n",
+		"full.conf": "operator: " + op.JWT + "\nresolver { type: full, dir: \"" + dir + "/jwt\", allow_delete: true }\nsystem_account: " + op.System.Public + "\n",
+		"url.conf":  "operator: " + op.JWT + "\nresolver: URL(http://nowhere.example.net/jwt/)\nsystem_account: " + op.System.Public + "\n",
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil { //nolint:gosec // another user reads it
 			t.Fatal(err)
