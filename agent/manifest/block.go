@@ -31,6 +31,9 @@ func (d *document) lift() (rest string, blocks []blockScalar) {
 	for i := 0; i < len(d.lines); i++ {
 		l := d.lines[i]
 		out[i] = l
+		if !strings.ContainsAny(l, "|>") {
+			continue
+		}
 		m := header.FindStringSubmatchIndex(l)
 		if m == nil || m[4] < 0 && !strings.ContainsAny(l[m[2]:m[3]], "-?") {
 			continue // none, or one whose parent is not in this line

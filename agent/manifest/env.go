@@ -70,7 +70,10 @@ func (s *Set) variable(from *object, env *environment, e *node) variable {
 		}
 		return variable{value: string(d.bytes), known: true}
 	}
-	return variable{why: "the cluster gives it", later: true}
+	if source.get("fieldRef") != nil || source.get("resourceFieldRef") != nil {
+		return variable{why: "the cluster gives it", later: true}
+	}
+	return variable{why: "nobody knows where its value comes from"}
 }
 
 // expand replaces $(NAME), as Kubernetes does; $$ is a dollar, and names of

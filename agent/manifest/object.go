@@ -20,6 +20,7 @@ type Set struct {
 	files   []*conffile.Host
 	objects []*object
 	bytes   int
+	marks   int
 	seen    map[string]bool      // objects of the file that is being read
 	index   map[string][]*object // by kind and name
 	used    map[*datum]bool      // by workloads that run no nats-server
@@ -86,6 +87,9 @@ func (s *Set) addAll(file *conffile.Host, text []byte) error {
 			continue
 		}
 		root, err := d.parse()
+		if s.marks += d.marks; s.marks > allMarks {
+			return fmt.Errorf("%s: there is too much in it", file.Name)
+		}
 		if err == nil && root != nil {
 			err = s.add(file, root, 0)
 		}

@@ -10,12 +10,13 @@ import (
 type document struct {
 	line  int // of its first line in the file, from 1
 	lines []string
+	marks int // that were read
 }
 
 // split takes a file apart. A line that begins with --- begins a document
 // wherever it stands: what else a document holds is indented, or may not begin so.
 func split(text []byte) []document {
-	lines := strings.Split(strings.ReplaceAll(string(text), "\r\n", "\n"), "\n")
+	lines := strings.Split(strings.ReplaceAll(strings.TrimPrefix(string(text), "\ufeff"), "\r\n", "\n"), "\n")
 	var out []document
 	from := 0
 	add := func(to int) {

@@ -17,10 +17,11 @@ import (
 // Bounds of a document. What the library does with one grows with the square of
 // the keys of a mapping, and with its depth.
 const (
-	mostMarks = 400_000 // characters that may begin a token
-	mostKeys  = 1500    // of a mapping
-	mostAgain = 1 << 20 // bytes of one that is read with its block scalars in it
-	deepest   = 64      // mappings and lists inside of each other
+	mostMarks = 400_000       // characters that may begin a token
+	allMarks  = 5 * mostMarks // of all documents
+	mostKeys  = 1500          // of a mapping
+	mostAgain = 1 << 20       // bytes of one that is read with its block scalars in it
+	deepest   = 64            // mappings and lists inside of each other
 )
 
 // node is a value of a document. All that is nil or empty is null.
@@ -101,6 +102,17 @@ func (d *document) parse() (*node, error) {
 	return d.read(strings.Join(d.lines, "\n"), nil)
 }
 
+// marks counts the characters of a text that may begin a token.
+func marks(text string) int {
+	n := 0
+	for i := range len(text) {
+		if strings.IndexByte("[]{},:-?&*!#\"'|>%@`", text[i]) >= 0 || text[i] == '\n' && i > 0 && text[i-1] != '\n' {
+			n++
+		}
+	}
+	return n
+}
+
 // read reads what is left of a document without its block scalars.
 func (d *document) read(rest string, blocks []blockScalar) (n *node, err error) {
 	defer func() {
@@ -108,16 +120,12 @@ func (d *document) read(rest string, blocks []blockScalar) (n *node, err error) 
 			n, err = nil, &fault{d.line, "it is no YAML that can be read"}
 		}
 	}()
-	marks := 0
-	for i := range len(rest) {
-		if strings.IndexByte("[]{},:-?&*!#\"'|>%@`", rest[i]) >= 0 || rest[i] == '\n' && i > 0 && rest[i-1] != '\n' {
-			marks++
-		}
-		if c := rest[i]; c == 0 || c == '\r' {
-			return nil, &fault{d.line + strings.Count(rest[:i], "\n"), "it holds a character that YAML does not allow there"}
-		}
+	if i := strings.IndexAny(rest, "\x00\r"); i >= 0 {
+		return nil, &fault{d.line + strings.Count(rest[:i], "\n"), "it holds a character that YAML does not allow there"}
 	}
-	if marks > mostMarks || !utf8.ValidString(rest) {
+	size := marks(rest)
+	d.marks += size
+	if size > mostMarks || !utf8.ValidString(rest) {
 		return nil, &fault{d.line, "it is too large, or no text"}
 	}
 	tokens := lexer.Tokenize(rest)
