@@ -21,7 +21,7 @@ func split(text []byte) []document {
 	from := 0
 	add := func(to int) {
 		if to > from {
-			out = append(out, document{from + 1, lines[from:to]})
+			out = append(out, document{line: from + 1, lines: lines[from:to]})
 		}
 	}
 	for i, l := range lines {
