@@ -87,8 +87,8 @@ func (s *Set) addAll(file *conffile.Host, text []byte) error {
 			continue
 		}
 		root, err := d.parse()
-		if s.marks += d.marks; s.marks > allMarks {
-			return fmt.Errorf("%s: there is too much in it", file.Name)
+		if s.marks += d.marks; err == nil && s.marks > allMarks {
+			err = &fault{d.line, "there is too much before it"}
 		}
 		if err == nil && root != nil {
 			err = s.add(file, root, 0)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -60,7 +61,7 @@ func (in *lintInput) text(name string, text []byte, yaml bool) error {
 	case manifest.Is(text):
 		in.held = true
 		return in.set.Add(name, text)
-	case manifest.Template(text):
+	case manifest.Template(text) && (yaml || bytes.Contains(text, []byte("apiVersion"))):
 		return fmt.Errorf("%s: %w", name, manifest.ErrTemplate)
 	case yaml:
 		return fmt.Errorf("%s: it holds no Kubernetes objects; %s", name, renderFirst)
