@@ -34,7 +34,7 @@ const enoughVerdicts = 250
 //	go test ./integration -run '^TestAccuracy$' -update
 func TestAccuracy(t *testing.T) {
 	t.Parallel()
-	var hand, corpus, inline []answer
+	var hand, corpus, inline, manifests []answer
 	t.Run("hand", func(t *testing.T) { hand = askAll(t, truthCases(t)) })
 	files := corpusCases(t)
 	t.Run("corpus", func(t *testing.T) {
@@ -47,13 +47,17 @@ func TestAccuracy(t *testing.T) {
 		corpus = askAll(t, cases)
 	})
 	t.Run("inline", func(t *testing.T) { inline = askLint(t, inlineCases(t)) })
+	t.Run("manifests", func(t *testing.T) { manifests = askManifests(t) })
 	if t.Failed() {
 		return
 	}
-	if slices.ContainsFunc(slices.Concat(hand, corpus, inline), func(a answer) bool { return !a.asked }) {
+	all := [][]answer{hand, corpus, inline, manifests}
+	if slices.ContainsFunc(all, func(some []answer) bool {
+		return len(some) == 0 || slices.ContainsFunc(some, func(a answer) bool { return !a.asked })
+	}) {
 		t.Skip("the page needs all configurations")
 	}
-	page, verdicts := accuracyPage(hand, corpus, inline, files)
+	page, verdicts := accuracyPage(hand, corpus, inline, manifests, files)
 	if verdicts < enoughVerdicts {
 		t.Errorf("only %d verdicts, want %d", verdicts, enoughVerdicts)
 	}
@@ -120,7 +124,7 @@ func bold(n int) string {
 const accuracyHead = "| %s | Verdicts | in: open | in: closed | in: unknown | out: closed | out: open | out: unknown |\n|---|--:|--:|--:|--:|--:|--:|--:|\n"
 
 // accuracyPage writes the counts down.
-func accuracyPage(hand, corpus, inline []answer, files []corpusCase) (page []byte, verdicts int) {
+func accuracyPage(hand, corpus, inline, manifests []answer, files []corpusCase) (page []byte, verdicts int) {
 	var p bytes.Buffer
 	say := func(format string, v ...any) { fmt.Fprintf(&p, format, v...) }
 	doors, rule := map[string]*tally{}, &tally{}
@@ -208,7 +212,7 @@ when they disagree, or when natsentry does not know and its reason is a new one.
 		say("| `%s` | %s |\n", name, cell(refused[name]))
 	}
 
-	p.Write(lintSection(hand, corpus, inline))
+	p.Write(lintSection(hand, corpus, inline, manifests))
 
 	say("\n## What it does not know\n\n| Door | Reason that it gives | Verdicts |\n|---|---|--:|\n")
 	for _, key := range slices.Sorted(maps.Keys(unknowns)) {
@@ -233,14 +237,14 @@ when they disagree, or when natsentry does not know and its reason is a new one.
 
 // lintSection writes down how often lint is right, beside the two rules that
 // are commonly given instead.
-func lintSection(hand, corpus, inline []answer) []byte {
+func lintSection(hand, corpus, inline, manifests []answer) []byte {
 	var p bytes.Buffer
 	say := func(format string, v ...any) { fmt.Fprintf(&p, format, v...) }
 	doors, unknowns := map[string]*tally{}, map[string]int{}
 	client, block, flag := &tally{}, &tally{}, &tally{}
-	sources := [3]*tally{{}, {}, {}}
-	judged, bothRefuse, onlyServer := [3]int{}, 0, 0
-	for i, answers := range [][]answer{hand, corpus, inline} {
+	sources := [4]*tally{{}, {}, {}, {}}
+	judged, bothRefuse, onlyServer := [4]int{}, 0, 0
+	for i, answers := range [][]answer{hand, corpus, inline, manifests} {
 		for _, a := range answers {
 			switch {
 			case a.lint == nil:
@@ -286,13 +290,14 @@ func lintSection(hand, corpus, inline []answer) []byte {
 	say(accuracyHead, "Source")
 	say("%s", sources[0].row(fmt.Sprintf("written by hand: %d configurations", judged[0])))
 	say("%s", sources[1].row(fmt.Sprintf("files of nats-server's tests: %d", judged[1])))
-	say("%s\n", sources[2].row(fmt.Sprintf("in the code of nats-server's tests: %d", judged[2])))
-	say("Of those in code, formatting verbs are replaced by values that the server takes.\n\n")
+	say("%s", sources[2].row(fmt.Sprintf("in the code of nats-server's tests: %d", judged[2])))
+	say("%s\n", sources[3].row(fmt.Sprintf("in Kubernetes manifests: %d", judged[3])))
+	say("Of those in code, formatting verbs are replaced by values that the server takes. The\nmanifests are about what the official Helm chart renders; the server runs with the files\nand flags of the container.\n\n")
 	say("The client doors of these configurations by what is commonly advised instead: to look\nfor an `authorization`, `accounts` or `operator` block in the file, or for `Auth\nRequired: true` in `nats server info` once the server runs.\n\n")
 	say(accuracyHead, "Client doors by")
 	say("%s%s%s\n", client.row("natsentry lint"), block.row("a block in the file"), flag.row("Auth Required: true"))
 	say("Of %d configurations with which a server starts, lint refuses none. Of %d with which\nit does not start here, lint refuses %d; the others want certificates, ports or folders\nthat lint does not look at.\n\n",
-		judged[0]+judged[1]+judged[2], bothRefuse+onlyServer, bothRefuse)
+		judged[0]+judged[1]+judged[2]+judged[3], bothRefuse+onlyServer, bothRefuse)
 	say("| Door | What lint does not know, and why | Verdicts |\n|---|---|--:|\n")
 	for _, key := range slices.Sorted(maps.Keys(unknowns)) {
 		door, reason, _ := strings.Cut(key, " | ")

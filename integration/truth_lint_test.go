@@ -65,6 +65,12 @@ func lintCase(t *testing.T, c *truthCase, running *fleet.Server) *linted {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return lintedFile(t, f, running)
+}
+
+// lintedFile evaluates the checks over a configuration that was read.
+func lintedFile(t *testing.T, f *conffile.File, running *fleet.Server) *linted {
+	t.Helper()
 	policy := check.DefaultPolicy()
 	policy.LoopbackExposed = true
 	snap := &posture.Snapshot{System: "truth", Config: true, Taken: time.Now(), Expected: 1, Heard: 1, Servers: []*posture.Server{f.Server}}

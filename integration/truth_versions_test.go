@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/mod/semver"
 
+	"github.com/natsentry/natsentry/agent/conffile"
 	"github.com/natsentry/natsentry/integration/fleet"
 	"github.com/natsentry/natsentry/integration/oracle"
 )
@@ -91,7 +92,7 @@ func TestTruthOfOldServers(t *testing.T) {
 				wg.Go(func() {
 					t.Run(o.name, func(t *testing.T) {
 						c := o.of(version)
-						askBothOld(t, &c, path)
+						askBothOld(t, &c, path, version)
 					})
 				})
 			}
@@ -102,8 +103,9 @@ func TestTruthOfOldServers(t *testing.T) {
 
 // askBothOld is askBoth for servers that may be processes: the leafnode
 // connection to the hub stands in the configuration, and the server's own
-// monitoring tells who has joined.
-func askBothOld(t *testing.T, c *truthCase, path string) {
+// monitoring tells who has joined. Lint is told the version, as the tag of an
+// image tells it.
+func askBothOld(t *testing.T, c *truthCase, path, version string) {
 	t.Helper()
 	f := start(t, fleet.Spec{Name: "hub", Config: hub})
 	add := func(name, remotes string) *fleet.Server {
@@ -118,5 +120,13 @@ func askBothOld(t *testing.T, c *truthCase, path string) {
 	waitActive(t, f, f.Server("hub"), 2)
 	said := audit(t, connectSys(t, f.Server("hub")), audited.ID())
 	target := &oracle.Target{Addresses: addresses(tried), Cluster: "c", Witness: oracle.Monitoring(tried.Addr(oracle.Monitor))}
-	compare(t, c, said, target)
+	truths := compare(t, c, said, target)
+	file, err := conffile.Read(conffile.Source{Name: tried.ConfigFile(), Read: conffile.Disk, Version: strings.TrimPrefix(version, "v")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := lintedFile(t, file, tried)
+	for i := range truths {
+		l.add(t, &truths[i])
+	}
 }

@@ -21,7 +21,15 @@ func places(v Verdict, evidence []posture.Evidence) Verdict {
 
 // unread tells that a configuration was not read to its end, so that what was
 // not found in it may be there.
-func unread(s *posture.Server) bool { return len(s.Config.Refused) > 0 }
+func unread(s *posture.Server) bool { return len(s.Config.Refused)+len(s.Config.Absent) > 0 }
+
+// whyUnread says why.
+func whyUnread(s *posture.Server) Verdict {
+	if len(s.Config.Refused) > 0 {
+		return unknown("nats-server would not start with it")
+	}
+	return unknown("a part of it is not here")
+}
 
 const (
 	refConfig = "https://docs.nats.io/running-a-nats-service/configuration"
@@ -45,7 +53,7 @@ var conf001 = &Check{
 		case len(s.Config.Commented) == 0 && !unread(s):
 			return pass("no block of authentication is commented out")
 		case unread(s):
-			return unknown("nats-server would not start with it")
+			return whyUnread(s)
 		case open == "":
 			return pass("what is commented out does not leave it open")
 		}
@@ -169,8 +177,11 @@ var conf007 = &Check{
 	Doc: "nats-server refuses this configuration at start, and on reload keeps the one that it has. Found by nats-server's own code, with more than `nats-server -t` looks at: that does not try users, doors and accounts against each other. " +
 		"Certificates are not looked at, since they need not be here; nor is what other versions of nats-server refuse.",
 	Server: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
-		if !unread(s) {
+		switch {
+		case !unread(s):
 			return pass("nats-server %s takes it", s.Version)
+		case len(s.Config.Refused) == 0:
+			return whyUnread(s)
 		}
 		var evidence []posture.Evidence
 		for _, r := range s.Config.Refused {
@@ -185,7 +196,7 @@ var conf007 = &Check{
 // unlessUnread passes a configuration that was read to its end.
 func unlessUnread(s *posture.Server, why string) Verdict {
 	if unread(s) {
-		return unknown("nats-server would not start with it")
+		return whyUnread(s)
 	}
 	return pass("%s", why)
 }
@@ -207,7 +218,7 @@ func loginCheck(bad func(s *posture.Server, l *posture.ConfigLogin) string, one,
 		case len(evidence) > 0:
 			return places(fail("", "%s has %s", s.Name, several(len(evidence), one, many)), evidence)
 		case unread(s):
-			return unknown("nats-server would not start with it")
+			return whyUnread(s)
 		case unset:
 			return unknown("passwords are variables without a value here")
 		case len(s.Config.Logins) == 0:
@@ -353,7 +364,7 @@ func several(n int, one, many string) string {
 
 func unreadOr(s *posture.Server, why string) Verdict {
 	if unread(s) {
-		return unknown("nats-server would not start with it")
+		return whyUnread(s)
 	}
 	return Verdict{Outcome: NotApplicable, Summary: why}
 }

@@ -199,6 +199,11 @@ func (j *judge) stranger(l *listener, connection string, ws bool) answer {
 		}
 	}
 	switch {
+	case leaf && !j.operator && j.src.Version != "" && !posture.GuardsLeafnodes.Holds(j.src.Version):
+		return answer{
+			access: posture.Open, cause: posture.CauseLeafNoAuth, place: j.at("leafnodes.authorization", "leafnodes"),
+			text: "nats-server " + j.src.Version + " asks nobody here unless the block has users of its own",
+		}
 	case j.operator:
 		return j.bySentinel(l, connection)
 	case !j.required && !own.override():

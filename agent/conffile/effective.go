@@ -63,7 +63,7 @@ func (r *reading) effective() effective {
 			return e
 		}
 	}
-	return effective{refused: []posture.Remark{{Place: posture.Place{File: r.src.Name}, Text: "no values of its variables were found with which nats-server would start"}}}
+	return effective{refused: []posture.Remark{{Place: r.config.Whole(), Text: "no values of its variables were found with which nats-server would start"}}}
 }
 
 // attempt is one of several, since what is filled in for variables without a
@@ -202,7 +202,7 @@ func (r *reading) placeOf(n *syntax.Node, text string) posture.Place {
 	if best != nil {
 		return placeOf(best.Pos)
 	}
-	return posture.Place{File: r.src.Name, Line: 1, Column: 1}
+	return r.src.place(r.src.path(), 1, 1)
 }
 
 // Values for a variable without one, tried in this order.

@@ -34,7 +34,7 @@ func (r *reading) noteComments() {
 			comment := line[m[2]:m[3]]
 			if b := blockStart.FindStringSubmatch(comment); b != nil {
 				r.config.Commented = append(r.config.Commented, posture.Remark{
-					Place: posture.Place{File: file.Name, Line: i + 1, Column: m[2] + 1}, Text: strings.ToLower(b[1]),
+					Place: r.src.place(file.Name, i+1, m[2]+1), Text: strings.ToLower(b[1]),
 				})
 			}
 		}

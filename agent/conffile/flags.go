@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -29,11 +30,15 @@ type flags struct {
 	tls, verify             bool
 	cert, key, ca           string
 	jetstream               bool
+	config                  string // -c
 }
 
 // Flags that make no difference to doors.
 var (
-	otherTexts = []string{"c", "config", "client_advertise", "cluster_advertise", "P", "pid", "ports_file_dir", "l", "log", "r", "remote_syslog", "sd", "store_dir"}
+	otherTexts = []string{"client_advertise", "cluster_advertise", "P", "pid", "ports_file_dir", "l", "log", "r", "remote_syslog", "sd", "store_dir"}
+	// Flags with which nats-server does something else than to serve.
+	elseTexts  = []string{"sl", "signal"}
+	elseBools  = []string{"t", "v", "version", "h", "help", "help_tls"}
 	otherBools = []string{"D", "debug", "V", "trace", "VV", "DV", "DVV", "T", "logtime", "logtime_utc", "s", "syslog", "no_advertise"}
 	otherInts  = []string{"log_size_limit", "connect_retries", "max_traced_msg_len"}
 )
@@ -69,6 +74,7 @@ func parseFlags(args []string) (*flags, error) {
 		{&f.cert, []string{"tlscert"}},
 		{&f.key, []string{"tlskey"}},
 		{&f.ca, []string{"tlscacert"}},
+		{&f.config, []string{"c", "config"}},
 	} {
 		for _, name := range names.names {
 			set.StringVar(names.into, name, "", "")
@@ -78,10 +84,10 @@ func parseFlags(args []string) (*flags, error) {
 	set.BoolVar(&f.verify, "tlsverify", false, "")
 	set.BoolVar(&f.jetstream, "js", false, "")
 	set.BoolVar(&f.jetstream, "jetstream", false, "")
-	for _, name := range otherTexts {
+	for _, name := range slices.Concat(otherTexts, elseTexts) {
 		set.String(name, "", "")
 	}
-	for _, name := range otherBools {
+	for _, name := range slices.Concat(otherBools, elseBools) {
 		set.Bool(name, false, "")
 	}
 	for _, name := range otherInts {
@@ -95,6 +101,30 @@ func parseFlags(args []string) (*flags, error) {
 	}
 	set.Visit(func(g *flag.Flag) { f.given[g.Name] = true })
 	return f, nil
+}
+
+// Invocation is what flags of nats-server come to.
+type Invocation struct {
+	Config string // the configuration file, "" for none
+	Serves bool   // it does not only test the file, signal or print something
+}
+
+// Invoke reads the flags that nats-server is started with.
+func Invoke(args []string) (Invocation, error) {
+	f, err := parseFlags(args)
+	if f == nil || err != nil {
+		return Invocation{Serves: err == nil}, err
+	}
+	return Invocation{Config: f.config, Serves: f.serves()}, nil
+}
+
+func (f *flags) serves() bool { return !f.any(slices.Concat(elseTexts, elseBools)...) }
+
+// Indifferent tells whether a flag, by its name, makes no difference to who gets
+// in, whatever its value is.
+func Indifferent(name string) bool {
+	return slices.Contains(otherTexts, name) || slices.Contains(otherBools, name) || slices.Contains(otherInts, name) ||
+		slices.Contains([]string{"n", "name", "server_name", "cluster_name", "routes"}, name)
 }
 
 func (f *flags) any(names ...string) bool {

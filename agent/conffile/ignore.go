@@ -16,8 +16,12 @@ import (
 type Ignore struct {
 	Place  posture.Place // of the comment
 	Line   int           // of which it speaks
+	Inside bool          // of a value whose lines are no lines of the file: it does not count
 	Checks []string
 	Reason string // "" where it gives none, which does not count
+
+	first bool // it stands in the first line
+	whole posture.Place
 }
 
 var ignoreComment = regexp.MustCompile(`^(.*?)(?:#|//)[#/\s]*natsentry:ignore\b\s*(\S*)\s*(.*)$`)
@@ -34,13 +38,17 @@ func (f *File) Ignores() []Ignore {
 			if m == nil {
 				continue
 			}
-			g := Ignore{Place: posture.Place{File: name, Line: i + 1, Column: len(m[1]) + 1}, Line: i + 1, Reason: strings.TrimSpace(m[3])}
+			g := Ignore{
+				Place: f.src.place(name, i+1, len(m[1])+1), Line: i + 1, Reason: strings.TrimSpace(m[3]),
+				Inside: f.src.Exact != nil && !f.src.Exact(name), first: i == 0, whole: f.src.place(name, 0, 0),
+			}
 			if m[2] != "" {
 				g.Checks = strings.Split(strings.ToUpper(m[2]), ",")
 			}
 			if strings.TrimSpace(m[1]) == "" {
 				g.Line = t.next(i + 1)
 			}
+			g.Line = f.src.place(name, g.Line, 1).Line
 			out = append(out, g)
 		}
 	}
@@ -59,7 +67,7 @@ func (t *text) next(line int) int {
 
 // Covers tells whether it speaks of a place, to a check.
 func (g *Ignore) Covers(check string, p posture.Place) bool {
-	if g.Reason == "" || p.File != g.Place.File || p.Line != g.Line && (p.Line != 0 || g.Place.Line != 1) {
+	if g.Reason == "" || g.Inside || p.File != g.Place.File || p.Line != g.Line && (p != g.whole || !g.first) {
 		return false
 	}
 	for _, c := range g.Checks {

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
+	"slices"
 
 	"github.com/natsentry/natsentry/agent/conffile/syntax"
 	"github.com/natsentry/natsentry/agent/posture"
@@ -22,13 +22,32 @@ type Source struct {
 	Env func(name string) (value string, ok bool)
 	// Args are the flags that nats-server is started with beside -c.
 	Args []string
+
+	// Of a configuration that stands in another file:
+
+	Path  string  // by which nats-server knows it, and beside which it looks for includes; "": Name
+	Hosts []*Host // the files whose lines may be shown
+	// Place tells where a position is to be told. Line 0 is a file as a whole. Nil:
+	// where it is.
+	Place func(path string, line, column int) posture.Place
+	// Exact tells whether lines of a file are lines of its host. Nil: they are.
+	Exact func(path string) bool
+	// Later tells that a variable without a value has one where the server runs.
+	Later   func(name string) bool
+	Version string // the release that will run; "" is that of this program
 }
+
+// Elsewhere is why a file cannot be read that may be there where the server runs.
+type Elsewhere struct{ Why string }
+
+func (e *Elsewhere) Error() string { return e.Why }
 
 // File is a configuration that was read.
 type File struct {
 	// Server is what nats-server would make of it. Nothing in it is a secret.
 	Server *posture.Server
 	texts  map[string]*text
+	src    *Source
 }
 
 // ErrNotRegular is the error for what is no regular file: devices and pipes
@@ -79,13 +98,16 @@ func Read(src Source) (*File, error) {
 	var broken *syntax.Error
 	switch {
 	case errors.As(err, &broken):
-		return unreadable(&r.src, broken), nil
+		return unreadable(r.src, broken), nil
 	case err != nil:
 		return nil, err
 	}
-	f := &File{texts: map[string]*text{}}
+	f := &File{texts: map[string]*text{}, src: &r.src}
 	for _, file := range r.tree.Files {
 		f.texts[file.Name] = newText(file.Text, r.secrets)
+	}
+	for _, h := range r.src.Hosts {
+		h.hide(r.secrets)
 	}
 	f.Server = r.server()
 	return f, nil
@@ -98,16 +120,26 @@ func open(src Source) (*reading, error) {
 	if err != nil {
 		return nil, fmt.Errorf("flags of nats-server: %w", err)
 	}
+	if flags != nil && !flags.serves() {
+		return nil, errors.New("flags of nats-server: with these it starts no server")
+	}
+	r := &reading{src: src, flags: flags, config: &posture.Config{File: src.Name, In: src.whole(), Keys: map[string]posture.Place{}}}
 	if src.Text == nil {
 		if src.Read == nil {
 			return nil, fmt.Errorf("read %s: there are no files", src.Name)
 		}
-		if src.Text, err = src.Read(src.Name); err != nil {
+		text, err := src.Read(src.path())
+		var away *Elsewhere
+		switch {
+		case errors.As(err, &away):
+			at := src.place(src.path(), 0, 0)
+			return r, &syntax.Error{Pos: syntax.Pos{File: at.File, Line: at.Line, Column: at.Column}, Text: away.Why, Cause: away}
+		case err != nil:
 			return nil, fmt.Errorf("read %s: %w", src.Name, err)
 		}
+		src.Text, r.src.Text = text, text
 	}
-	r := &reading{src: src, flags: flags, config: &posture.Config{File: src.Name, Keys: map[string]posture.Place{}}}
-	if r.tree, err = syntax.Parse(src.Name, src.Text, syntax.Surroundings{Read: src.Read, Env: src.Env}); err != nil {
+	if r.tree, err = syntax.Parse(src.path(), src.Text, syntax.Surroundings{Read: src.Read, Env: src.Env, Place: src.told()}); err != nil {
 		return r, err
 	}
 	r.secrets = secretsOf(r.tree, flags)
@@ -121,13 +153,57 @@ func open(src Source) (*reading, error) {
 
 // unreadable is a configuration of which nothing is known but that nats-server
 // refuses it.
-func unreadable(src *Source, err *syntax.Error) *File {
-	c := &posture.Config{File: src.Name, Refused: []posture.Remark{{Place: placeOf(err.Pos), Text: err.Text}}}
-	s := &posture.Server{ID: src.Name, Name: src.Name, State: posture.Answering, Config: c}
-	for _, kind := range posture.DoorKinds() {
-		s.Doors = append(s.Doors, posture.Door{Kind: kind, On: posture.Unseen, Reason: "the configuration cannot be read"})
+func unreadable(src Source, err *syntax.Error) *File {
+	why := posture.Remark{Place: placeOf(err.Pos), Text: err.Text}
+	var away *Elsewhere
+	if errors.As(err, &away) {
+		return absent(src, why)
 	}
-	return &File{Server: s, texts: map[string]*text{src.Name: newText(string(src.Text), secretsIn(string(src.Text)))}}
+	f := unknown(src, "the configuration cannot be read")
+	f.Server.Config.Refused = []posture.Remark{why}
+	return f
+}
+
+// absent is a configuration of which a part is not here.
+func absent(src Source, why posture.Remark) *File {
+	f := unknown(src, why.Text)
+	f.Server.Config.Absent = []posture.Remark{why}
+	return f
+}
+
+// unknown is a configuration of whose doors nothing is known.
+func unknown(src Source, reason string) *File {
+	s := &posture.Server{
+		ID: src.Name, Name: src.Name, Version: src.Version, State: posture.Answering, Config: &posture.Config{File: src.Name, In: src.whole()},
+	}
+	for _, kind := range posture.DoorKinds() {
+		s.Doors = append(s.Doors, posture.Door{Kind: kind, On: posture.Unseen, Reason: reason})
+	}
+	secrets := secretsIn(string(src.Text))
+	for _, h := range src.Hosts {
+		h.hide(secrets)
+	}
+	return &File{Server: s, texts: map[string]*text{src.path(): newText(string(src.Text), secrets)}, src: &src}
+}
+
+// Doubt makes doors unknown that hang on a flag of nats-server whose value is not
+// here; "" is any flag.
+func (f *File) Doubt(flag, reason string) {
+	kinds := posture.DoorKinds()
+	if slices.Contains([]string{"auth", "user", "pass"}, flag) {
+		kinds = inheriting
+	}
+	for i := range f.Server.Doors {
+		d := &f.Server.Doors[i]
+		if !slices.Contains(kinds, d.Kind) || d.On == posture.No && len(kinds) == len(inheriting) {
+			continue
+		}
+		d.Access, d.Cause, d.Landing, d.Reason = posture.Unknown, "", nil, reason
+		if d.On == posture.No {
+			d.On = posture.Unseen
+		}
+		d.Evidence = append(d.Evidence, f.Server.Config.Whole().Says(posture.Unknown, reason))
+	}
 }
 
 func placeOf(p syntax.Pos) posture.Place {
@@ -141,26 +217,44 @@ const MostBytes = syntax.MostBytes
 // of the place in that; "" if there is no such line. Columns count from 1; 0 is
 // none.
 func (f *File) Line(p posture.Place) (line string, column int) {
-	t := f.texts[p.File]
-	if t == nil || p.Line < 1 || p.Line > len(t.lines) {
-		return "", 0
+	for _, h := range f.src.Hosts {
+		if h.Name == p.File {
+			return h.line(p)
+		}
 	}
-	all := t.lines[p.Line-1]
-	line = mask(all, t.secrets)
-	before := mask(all[:min(max(p.Column-1, 0), len(all))], t.secrets)
-	if p.Column > 0 && strings.HasPrefix(line, before) && len(before) < len(line) {
-		column = len(before) + 1
+	if t := f.texts[p.File]; t != nil {
+		return t.line(p.Line, p.Column)
 	}
-	return line, column
+	return "", 0
 }
 
-// Includes lists the files that are a part of the configuration.
+// Shown lists the files of which it shows lines.
+func (f *File) Shown() []string {
+	var out []string
+	for _, h := range f.src.Hosts {
+		out = append(out, h.Name)
+	}
+	if len(f.src.Hosts) == 0 {
+		out = append(f.Includes(), f.src.path())
+	}
+	return out
+}
+
+// Includes lists the files that are a part of the configuration, by their paths.
 func (f *File) Includes() []string {
 	var out []string
 	for name := range f.texts {
-		if name != f.Server.ID {
+		if name != f.src.path() {
 			out = append(out, name)
 		}
 	}
 	return out
+}
+
+// Refuse is a configuration with which nats-server would not start, for a reason
+// outside of its text.
+func Refuse(src Source, why string) *File {
+	f := unknown(src, "nats-server would not start with this configuration")
+	f.Server.Config.Refused = []posture.Remark{{Place: src.place(src.path(), 0, 0), Text: why}}
+	return f
 }

@@ -25,7 +25,7 @@ const mostTried = 20000
 // server is the posture of a configuration.
 func (r *reading) server() *posture.Server {
 	s := &posture.Server{
-		ID: r.src.Name, Name: r.src.Name, Version: server.VERSION, State: posture.Answering, Config: r.config,
+		ID: r.src.Name, Name: r.src.Name, Version: cmp.Or(r.src.Version, server.VERSION), State: posture.Answering, Config: r.config,
 	}
 	o := r.load()
 	if o == nil {
@@ -239,8 +239,10 @@ func (r *reading) noteValue(n *syntax.Node, in *syntax.Map, path []string) {
 		if !variableName.MatchString(n.Var) || isSecretKey(last(path)) && strings.ToUpper(n.Var) != n.Var {
 			u.Name = ""
 		}
-		r.config.Unset = append(r.config.Unset, u)
 		r.harmless[u] = r.noMatter(in, path)
+		if r.src.Later == nil || !r.src.Later(n.Var) || len(r.dependent(u)) > 0 {
+			r.config.Unset = append(r.config.Unset, u)
+		}
 	}
 	switch v := n.Value.(type) {
 	case *syntax.Map:

@@ -21,6 +21,20 @@ func newText(all string, secrets []string) *text {
 	return &text{lines: strings.Split(strings.ReplaceAll(all, "\r\n", "\n"), "\n"), secrets: secrets}
 }
 
+// line is a line as it may be shown, and where a column of it is in that.
+func (t *text) line(n, at int) (line string, column int) {
+	if n < 1 || n > len(t.lines) {
+		return "", 0
+	}
+	all := t.lines[n-1]
+	line = mask(all, t.secrets)
+	before := mask(all[:min(max(at-1, 0), len(all))], t.secrets)
+	if at > 0 && strings.HasPrefix(line, before) && len(before) < len(line) {
+		column = len(before) + 1
+	}
+	return line, column
+}
+
 // longestShown bounds a line that is shown.
 const longestShown = 200
 

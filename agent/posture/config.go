@@ -29,9 +29,11 @@ func (p Place) String() string {
 // running server tells. It holds no secret.
 type Config struct {
 	File string           // the configuration, as it was named
+	In   Place            // of the configuration as a whole, where it stands in another file
 	Keys map[string]Place // of keys outside of lists, by path in the longest spelling: "websocket.no_tls"
 
 	Refused    []Remark // why nats-server would not start with it
+	Absent     []Remark // what of it is not here, so that nothing is known of the rest
 	Commented  []Remark // blocks of authentication that are commented out
 	Overridden []Override
 	Spellings  []Spelling
@@ -143,6 +145,14 @@ func (c *Config) At(paths ...string) Place {
 		if p, ok := c.Keys[path]; ok {
 			return p
 		}
+	}
+	return c.Whole()
+}
+
+// Whole is the place of the configuration as a whole.
+func (c *Config) Whole() Place {
+	if c.In.File != "" {
+		return c.In
 	}
 	return Place{File: c.File}
 }

@@ -5,9 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -20,6 +17,7 @@ import (
 	"github.com/natsentry/natsentry/agent/check"
 	"github.com/natsentry/natsentry/agent/conffile"
 	"github.com/natsentry/natsentry/agent/finding"
+	"github.com/natsentry/natsentry/agent/manifest"
 	"github.com/natsentry/natsentry/agent/posture"
 )
 
@@ -47,16 +45,22 @@ own code decides. Nothing is started, connected to or written, and certificates
 need not be there.
 
 A directory stands for its files *.conf, without those that others of them
-include; - stands for standard input. Variables come from --env-file, and
-otherwise from the environment. Exit codes:
+include, and for its Kubernetes manifests; - stands for standard input. Variables
+come from --env-file, and otherwise from the environment.
+
+Kubernetes manifests, such as a rendered Helm chart, are read as the containers of
+nats-server see them: the configuration that each names, out of the ConfigMap or
+Secret that is mounted there, with its flags and variables. Exit codes:
 
   0  nothing at or above --fail-on
   1  findings at or above --fail-on
-  2  with --strict: no such finding, but a door that may be open
+  2  no such finding, but a part of a configuration is not among the manifests;
+     with --strict: but a door that may be open
   3  wrong usage, or a file that cannot be read`,
 		Example: `  natsentry lint nats.conf
   natsentry lint --fail-on warning --strict deploy/
   natsentry lint --env-file prod.env --args "--auth=$TOKEN" nats.conf
+  helm template nats nats/nats | natsentry lint -
   natsentry lint --format json nats.conf > report.json
   natsentry lint --format sarif deploy/ > natsentry.sarif
   natsentry lint --baseline report.json nats.conf     # only what is new counts
@@ -85,7 +89,7 @@ otherwise from the environment. Exit codes:
 		if err := p.printLint(l, format.value, failOn.value, verbose); err != nil {
 			return err
 		}
-		return lintVerdict(l.report, failOn.value, strict)
+		return lintVerdict(l, failOn.value, strict)
 	}
 	return cmd
 }
@@ -95,12 +99,25 @@ type linted struct {
 	report *finding.Report
 	files  map[string]*conffile.File // by the names of their files
 	notes  []string
+
+	// By the identities of the configurations:
+	places  map[string]posture.Place // where each stands as a whole
+	absent  map[string]bool          // those of which a part is not here
+	refused map[string]bool          // those with which no server would start
 }
 
 // lintSource is a configuration to be judged.
 type lintSource struct {
 	conffile.Source
 	fragment bool // it may be a part of another one, and is then none of its own
+	manifest *manifest.Configuration
+}
+
+func (s *lintSource) read() (*conffile.File, error) {
+	if s.manifest != nil {
+		return s.manifest.File()
+	}
+	return conffile.Read(s.Source)
 }
 
 func (p *program) lint(ctx context.Context, flags *lintFlags, args []string) (*linted, error) {
@@ -123,19 +140,21 @@ func (p *program) lint(ctx context.Context, flags *lintFlags, args []string) (*l
 	if err != nil {
 		return nil, err
 	}
-	sources, err := p.lintSources(args)
+	in := &lintInput{words: words, env: env.any}
+	if err := p.lintSources(in, args); err != nil {
+		return nil, err
+	}
+	inManifests, err := in.manifests(env.file)
 	if err != nil {
 		return nil, err
 	}
-	for i := range sources {
-		sources[i].Read, sources[i].Env, sources[i].Args = conffile.Disk, env, words
-	}
 	began := time.Now()
-	files, err := readAll(ctx, sources)
+	files, err := readAll(ctx, in.sources)
 	if err != nil {
 		return nil, err
 	}
 	l := judgeFiles(flags.system, files, policy, began)
+	l.notes = slices.Concat(in.notes, in.set.Left(inManifests), l.notes)
 	accepted.accept(l.report)
 	return l, nil
 }
@@ -143,13 +162,20 @@ func (p *program) lint(ctx context.Context, flags *lintFlags, args []string) (*l
 // judgeFiles evaluates the checks over configurations that were read.
 func judgeFiles(system string, files []*conffile.File, policy check.Policy, began time.Time) *linted {
 	snap := &posture.Snapshot{System: system, Epoch: 1, Taken: time.Now(), Config: true, Expected: len(files), Heard: len(files)}
-	l := &linted{files: map[string]*conffile.File{}}
+	l := &linted{files: map[string]*conffile.File{}, places: map[string]posture.Place{}, absent: map[string]bool{}, refused: map[string]bool{}}
 	var ignores []conffile.Ignore
 	for _, f := range files {
 		f.Server.Looked = snap.Taken
 		snap.Servers = append(snap.Servers, f.Server)
-		l.files[f.Server.ID] = f
-		for _, name := range f.Includes() {
+		c := f.Server.Config
+		l.places[f.Server.ID] = c.Whole()
+		if len(c.Absent) > 0 {
+			l.absent[f.Server.ID], l.places[f.Server.ID] = true, c.Absent[0].Place
+		}
+		if len(c.Refused) > 0 {
+			l.refused[f.Server.ID] = true
+		}
+		for _, name := range f.Shown() {
 			if l.files[name] == nil {
 				l.files[name] = f
 			}
@@ -171,6 +197,10 @@ func ignore(findings []finding.Finding, ignores []conffile.Ignore) []string {
 	told := map[string]bool{}
 	for i := range ignores {
 		g := &ignores[i]
+		if g.Inside {
+			told[fmt.Sprintf("%s: natsentry:ignore does not count in a value whose lines are not those of the file; a policy can accept findings there", g.Place)] = true
+			continue
+		}
 		if g.Reason == "" {
 			told[fmt.Sprintf("%s: natsentry:ignore wants checks and a reason, and does not count without", g.Place)] = true
 		}
@@ -213,69 +243,18 @@ func ignore(findings []finding.Finding, ignores []conffile.Ignore) []string {
 }
 
 // lintVerdict turns a report on configurations into the program's verdict.
-func lintVerdict(r *finding.Report, failOn string, strict bool) error {
+func lintVerdict(l *linted, failOn string, strict bool) error {
+	r := l.report
 	if err := judge(r, failOn, false); err != nil {
 		return err
+	}
+	if n := len(l.absent); n > 0 && failOn != "none" {
+		return &verdict{exitUndecided, "not decided: a part of " + plural(n, "configuration is", "configurations are") + " not here"}
 	}
 	if n := len(undecidedDoors(r)); strict && n > 0 {
 		return &verdict{exitUndecided, "not decided: it cannot be told whether " + plural(n, "door is open", "doors are open")}
 	}
 	return nil
-}
-
-// lintSources lists the configurations that arguments stand for.
-func (p *program) lintSources(args []string) ([]lintSource, error) {
-	var out []lintSource
-	seen := map[string]bool{}
-	add := func(name string, fragment bool) {
-		if name = filepath.Clean(name); !seen[name] {
-			seen[name] = true
-			out = append(out, lintSource{conffile.Source{Name: name}, fragment})
-		}
-	}
-	for _, arg := range args {
-		if arg == "-" {
-			text, err := io.ReadAll(io.LimitReader(p.stdin, conffile.MostBytes+1))
-			if err != nil {
-				return nil, fmt.Errorf("read standard input: %w", err)
-			}
-			if text == nil {
-				text = []byte{}
-			}
-			if !seen[arg] {
-				seen[arg] = true
-				out = append(out, lintSource{conffile.Source{Name: stdinName, Text: text}, false})
-			}
-			continue
-		}
-		info, err := os.Stat(arg)
-		if err != nil {
-			return nil, err
-		}
-		if !info.IsDir() {
-			add(arg, false)
-			continue
-		}
-		before := len(out)
-		err = filepath.WalkDir(arg, func(path string, e fs.DirEntry, err error) error {
-			switch {
-			case err != nil:
-				return err
-			case e.IsDir() && path != arg && strings.HasPrefix(e.Name(), "."):
-				return fs.SkipDir // also the hidden folders of mounted ConfigMaps
-			case !e.IsDir() && filepath.Ext(path) == ".conf":
-				add(path, true)
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-		if len(out) == before {
-			return nil, fmt.Errorf("%s: there is no file *.conf in it", arg)
-		}
-	}
-	return out, nil
 }
 
 // readAll reads configurations, several at a time, in their order. Of a folder,
@@ -287,7 +266,7 @@ func readAll(ctx context.Context, sources []lintSource) ([]*conffile.File, error
 	for range min(runtime.GOMAXPROCS(0), len(sources)) {
 		wg.Go(func() {
 			for i := range next {
-				files[i], errs[i] = conffile.Read(sources[i].Source)
+				files[i], errs[i] = sources[i].read()
 			}
 		})
 	}
@@ -301,15 +280,23 @@ func readAll(ctx context.Context, sources []lintSource) ([]*conffile.File, error
 	if err := errors.Join(append(errs, ctx.Err())...); err != nil {
 		return nil, err
 	}
-	part := map[string]bool{}
-	for _, f := range files {
+	type path struct {
+		pod  bool
+		name string
+	}
+	part := map[path]bool{}
+	for i, f := range files {
 		for _, name := range f.Includes() {
-			part[filepath.Clean(name)] = true
+			part[path{sources[i].manifest != nil, filepath.Clean(name)}] = true
 		}
 	}
 	out := files[:0]
 	for i, f := range files {
-		if !sources[i].fragment || !part[sources[i].Name] {
+		own := path{name: sources[i].Name}
+		if m := sources[i].manifest; m != nil {
+			own = path{true, filepath.Clean(m.Path)}
+		}
+		if !sources[i].fragment || !part[own] {
 			out = append(out, f)
 		}
 	}
@@ -319,12 +306,28 @@ func readAll(ctx context.Context, sources []lintSource) ([]*conffile.File, error
 	return out, nil
 }
 
-// lintEnv gives variables: those of a file, and otherwise the environment's.
-func (p *program) lintEnv(file string) (func(string) (string, bool), error) {
-	env := map[string]string{}
+// lintVariables are those of --env-file, and of the environment.
+type lintVariables struct{ given, around map[string]string }
+
+func (v *lintVariables) file(name string) (string, bool) {
+	value, ok := v.given[name]
+	return value, ok
+}
+
+// any gives variables: those of the file, and otherwise the environment's.
+func (v *lintVariables) any(name string) (string, bool) {
+	if value, ok := v.given[name]; ok {
+		return value, ok
+	}
+	value, ok := v.around[name]
+	return value, ok
+}
+
+func (p *program) lintEnv(file string) (*lintVariables, error) {
+	env := &lintVariables{map[string]string{}, map[string]string{}}
 	for _, kv := range p.env {
 		if name, value, ok := strings.Cut(kv, "="); ok {
-			env[name] = value
+			env.around[name] = value
 		}
 	}
 	if file != "" {
@@ -343,13 +346,10 @@ func (p *program) lintEnv(file string) (func(string) (string, bool), error) {
 			if !ok || strings.ContainsAny(name, " \t") || name == "" {
 				return nil, fmt.Errorf("--env-file %s: line %d is not NAME=VALUE", file, n)
 			}
-			env[name] = value
+			env.given[name] = value
 		}
 	}
-	return func(name string) (string, bool) {
-		value, ok := env[name]
-		return value, ok
-	}, nil
+	return env, nil
 }
 
 // splitWords splits flags into words, as a shell does with spaces and quotes.

@@ -38,11 +38,35 @@ const (
 	openConf = "port: 4222\n"
 )
 
+const (
+	configMapYAML = "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: bus }\ndata:\n  nats.conf: |\n    port: 4222\n"
+	podYAML       = "apiVersion: v1\nkind: Pod\nmetadata: { name: bus }\nspec:\n  containers:\n  - name: nats\n    image: nats:2.14.2\n    args: [-c, /etc/nats.conf]\n" +
+		"    volumeMounts: [ { name: c, mountPath: /etc/nats.conf, subPath: nats.conf } ]\n  volumes: [ { name: c, configMap: { name: bus } } ]\n"
+)
+
+// What comes in through standard input is told by what is in it.
+func TestLintStdin(t *testing.T) {
+	for text, want := range map[string]string{
+		openConf: "stdin: client ✗ OPEN", configMapYAML: "ConfigMap/bus nats.conf: client ✗ OPEN", podYAML + "---\n" + configMapYAML: "Pod/bus: client ✗ OPEN",
+		"a:\n  b: c\n": "it looks like YAML without Kubernetes objects", "": "stdin: client ✗ OPEN",
+		"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  {{- x }}\n": "it is a Helm template", configMapYAML + " x: [\n": "stdin:7: it is not YAML",
+	} {
+		r := execIn(t.Context(), t, func(p *program) { p.stdin = strings.NewReader(text) }, "lint", "-")
+		if !strings.Contains(r.stdout+r.stderr, want) || strings.Contains(want, "stdin:7") && r.code != 3 {
+			t.Errorf("%q ended with %d, want %q:\n%s%s", text, r.code, want, r.stdout, r.stderr)
+		}
+	}
+}
+
 func TestLintExitCodes(t *testing.T) {
 	dir := confs(t, map[string]string{
 		"shut.conf": shutConf, "open.conf": openConf, "broken.conf": "a {", "doubt.conf": "authorization { token: $TOKEN }\n",
 		"warned.conf": shutConf + "prof_port: 6060\n", "empty/x.txt": "", "tree/main.conf": "include part.conf\n", "tree/part.conf": shutConf,
 		"bad.env": "no value\n", "good.env": "# x\nTOKEN=abcdefghijklmnop\n",
+		"k8s/one.yaml": podYAML, "k8s/values.yaml": "a:\n  b: c\n", "k8s/more/two.yml": configMapYAML, "k8s/more/other.yml": "a: b\n", "pod.yaml": podYAML, "open.yaml": configMapYAML,
+		"chart/templates/x.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  {{- include \"x\" . }}\n", "waived.yaml": strings.Replace(configMapYAML, "port:", "# natsentry:ignore DOOR_001 a lab\n    port:", 1),
+		"service.yaml": "apiVersion: v1\nkind: Service\nmetadata: { name: x }\n", "policy.yaml": "waivers:\n- { check: DOOR_001, server: ConfigMap/bus nats.conf, reason: a lab, owner: me, expires: 2999-01-01 }\n",
+		"inside.yaml":  "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: bus }\ndata:\n  nats.conf: \"# natsentry:ignore DOOR_001 a lab\\nport: 4222\\n\"\n",
 		"ignored.conf": "# natsentry:ignore DOOR_001 a lab\n" + openConf, "unreasoned.conf": "# natsentry:ignore DOOR_001\n" + openConf,
 	})
 	in := func(name string) string { return filepath.Join(dir, name) }
@@ -72,6 +96,21 @@ func TestLintExitCodes(t *testing.T) {
 		{[]string{in("ignored.conf")}, 0, "Accepted by " + in("ignored.conf") + ":1:1: a lab"},
 		{[]string{in("unreasoned.conf")}, 1, "wants checks and a reason"},
 		{[]string{in("open.conf"), "--format", "markdown"}, 1, "DOOR_001"},
+		{[]string{in("open.yaml")}, 1, in("open.yaml") + ":6:5: no authorization block"},
+		{[]string{in("open.yaml"), "--args", "--auth abcdefghijklmnop"}, 0, "ConfigMap/bus nats.conf: client ✓ closed"},
+		{[]string{in("pod.yaml")}, 2, "not here: ConfigMap/bus"},
+		{[]string{in("pod.yaml"), "--fail-on", "none"}, 0, "Pod/bus: ? unknown"},
+		{[]string{in("pod.yaml"), in("open.yaml")}, 1, in("open.yaml") + ":6:5"},
+		{[]string{in("k8s")}, 1, "Pod/bus: client ✗ OPEN"},
+		{[]string{in("k8s"), in("shut.conf")}, 1, "shut.conf: client ✓ closed"},
+		{[]string{in("service.yaml"), in("shut.conf")}, 0, "beside the files: there is no configuration of nats-server among these Kubernetes objects"},
+		{[]string{in("service.yaml")}, 3, "there is no configuration of nats-server among these Kubernetes objects"},
+		{[]string{in("k8s/values.yaml")}, 3, "it holds no Kubernetes objects; to lint a Helm chart, lint what it renders"},
+		{[]string{in("chart")}, 3, "only Helm templates"},
+		{[]string{in("chart/templates/x.yaml")}, 3, "it is a Helm template"},
+		{[]string{in("waived.yaml")}, 0, "Accepted by " + in("waived.yaml") + ":6:5: a lab"},
+		{[]string{in("inside.yaml")}, 1, in("inside.yaml") + ":5:3: natsentry:ignore does not count in a value"},
+		{[]string{in("open.yaml"), "--policy", in("policy.yaml")}, 0, "a lab"},
 	} {
 		r := exec(t, append([]string{"lint"}, tc.args...)...)
 		if r.code != tc.code || !strings.Contains(r.stdout+r.stderr, tc.want) {

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -71,6 +72,11 @@ func (t lintRenderer) report(w *bufio.Writer, r *finding.Report) error {
 func (t lintRenderer) doors(w *bufio.Writer, r *finding.Report) {
 	for i := range r.Servers {
 		s := &r.Servers[i]
+		if why := t.nothingKnown(s); why != "" {
+			fmt.Fprintf(w, "%s: %s\n", t.in(bold, clean(s.ID)), t.in(markUnknown.colour, markUnknown.String()))
+			t.item(w, "  ", "? "+clean(why))
+			continue
+		}
 		var parts []string
 		for _, kind := range posture.DoorKinds() {
 			if m := markOf(s, kind); m != markOff && m != markUntold {
@@ -79,13 +85,30 @@ func (t lintRenderer) doors(w *bufio.Writer, r *finding.Report) {
 		}
 		fmt.Fprintf(w, "%s: %s\n", t.in(bold, clean(s.ID)), strings.Join(parts, ", "))
 	}
-	for i, u := range undecidedDoors(r) {
+	undecided := slices.DeleteFunc(undecidedDoors(r), func(u undecidedDoor) bool {
+		return slices.ContainsFunc(r.Servers, func(s finding.ReportServer) bool { return s.ID == u.server && t.nothingKnown(&s) != "" })
+	})
+	for i, u := range undecided {
 		if i == shownGaps && !t.verbose {
 			fmt.Fprintf(w, "  ? and more (--verbose shows them)\n")
 			break
 		}
 		t.item(w, "  ", "? "+clean(u.server)+" "+u.door.Door.String()+": "+clean(u.door.Reason))
 	}
+}
+
+// nothingKnown says why nothing is known of any door of a configuration; "" where
+// something is, or no server would start with it.
+func (t lintRenderer) nothingKnown(s *finding.ReportServer) string {
+	for i := range s.Doors {
+		if d := &s.Doors[i]; d.Access != posture.Unknown || d.Reason != s.Doors[0].Reason || t.refused[s.ID] {
+			return ""
+		}
+	}
+	if len(s.Doors) == 0 {
+		return ""
+	}
+	return t.places[s.ID].String() + ": " + s.Doors[0].Reason
 }
 
 // undecidedDoor is a door of which nobody can tell.

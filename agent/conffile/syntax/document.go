@@ -19,11 +19,11 @@ func (r *reader) file(name string, text []byte, depth int) (*Map, error) {
 	r.bytes += len(text)
 	switch {
 	case depth > mostDepth:
-		return nil, &Error{Pos: Pos{File: name}, Text: "files include each other too deeply"}
+		return nil, &Error{Pos: r.told(Pos{File: name}), Text: "files include each other too deeply"}
 	case r.files > MostFiles:
-		return nil, &Error{Pos: Pos{File: name}, Text: fmt.Sprintf("more than %d files are included", MostFiles)}
+		return nil, &Error{Pos: r.told(Pos{File: name}), Text: fmt.Sprintf("more than %d files are included", MostFiles)}
 	case r.bytes > MostBytes:
-		return nil, &Error{Pos: Pos{File: name}, Text: fmt.Sprintf("it is larger than %d MiB with what it includes", MostBytes>>20)}
+		return nil, &Error{Pos: r.told(Pos{File: name}), Text: fmt.Sprintf("it is larger than %d MiB with what it includes", MostBytes>>20)}
 	}
 	if !r.tree.names[name] {
 		r.tree.names[name] = true
@@ -56,7 +56,15 @@ func (d *document) pos(at int) Pos {
 		return *d.fixed
 	}
 	line, column := d.place(at)
-	return Pos{d.name, line, column}
+	return d.r.told(Pos{d.name, line, column})
+}
+
+// told is a position as it is told.
+func (r *reader) told(p Pos) Pos {
+	if r.in.Place == nil {
+		return p
+	}
+	return r.in.Place(p)
 }
 
 func (d *document) fail(at int, format string, v ...any) error {

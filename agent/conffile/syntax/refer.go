@@ -2,6 +2,7 @@ package syntax
 
 import (
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"unicode"
@@ -33,7 +34,7 @@ func (d *document) include(into *Node, from int) error {
 	path := filepath.Join(d.dir, name)
 	text, err := d.r.in.Read(path)
 	if err != nil {
-		return d.fail(at, "include of %q: %s", name, err)
+		return &Error{Pos: d.pos(at), Text: fmt.Sprintf("include of %q: %s", name, err), Cause: err}
 	}
 	m, err := d.r.file(path, text, d.depth+1)
 	if err != nil {

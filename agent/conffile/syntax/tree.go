@@ -65,10 +65,14 @@ func (m *Map) set(e *Entry) {
 // Error is why a configuration cannot be read. Its text holds nothing of the
 // configuration but names of files and variables.
 type Error struct {
-	Pos  Pos
-	Text string
-	Odd  bool // nats-server may read it, as something that nobody would expect
+	Pos   Pos
+	Text  string
+	Cause error // of reading a file; nil otherwise
+	Odd   bool  // nats-server may read it, as something that nobody would expect
 }
+
+// Unwrap gives the error of reading a file.
+func (e *Error) Unwrap() error { return e.Cause }
 
 func (e *Error) Error() string {
 	if e.Pos.Line == 0 {
@@ -86,6 +90,9 @@ type Surroundings struct {
 	Read func(path string) ([]byte, error)
 	// Env gives a variable of the environment.
 	Env func(name string) (value string, ok bool)
+	// Place tells where a position of a text is to be told, when the text stands in
+	// another file. Nil: where it is.
+	Place func(Pos) Pos
 }
 
 // Tree is a configuration as it was read.
