@@ -21,7 +21,7 @@ var conf006 = &Check{
 	Title: "the file is not what runs",
 	Doc: "What config_digest in VARZ tells of the configuration that a server runs with is not what the file gives: the server was not reloaded since the file was changed, it refused to, or it was started with another one. " +
 		"Until its next restart all is as it was, and that restart may open or close doors when nobody thinks of them. Judged where `lint --running` names a server; servers before 2.11 do not show it, and a file that depends on variables without a value cannot be compared.",
-	Config: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
+	Server: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
 		r := s.Config.Running
 		switch {
 		case r == nil:
@@ -34,7 +34,7 @@ var conf006 = &Check{
 			return unknown("it depends on %s without a value here", several(len(s.Config.Unset), "variable", "variables"))
 		case s.Config.Marks == nil:
 			return unknown("it cannot be read")
-		case r.NoConfigFile == posture.No && slices.Contains(s.Config.Marks, r.ConfigMark):
+		case slices.Contains(s.Config.Marks, r.ConfigMark):
 			return pass("%s runs with it, as loaded at %s", r.Name, r.ConfigLoaded.UTC().Format(time.RFC3339)).
 				with(NoSeverity, reported("VARZ of "+r.Name, "config_digest is that of the file"))
 		}
@@ -55,7 +55,7 @@ var conf006 = &Check{
 // drift tells what is known of the two, and never a digest: weak passwords could
 // be guessed with it.
 func drift(s, r *posture.Server) Verdict {
-	whole := posture.Place{File: s.Config.File}
+	whole := s.Config.Whole()
 	v := fail(causeReload, "%s is not what %s runs", s.Config.File, r.Name)
 	source := "VARZ of " + r.Name
 	if r.NoConfigFile == posture.Yes {
@@ -77,23 +77,28 @@ func drift(s, r *posture.Server) Verdict {
 	changes := 0
 	for _, kind := range posture.DoorKinds() {
 		now, then := r.Door(kind), s.Door(kind)
-		if now == nil || then == nil || now.Access == then.Access || now.On == posture.Unseen || unread(s) {
+		if now == nil || then == nil || now.Access == then.Access || now.On == posture.Unseen || now.Access == posture.Unknown && then.Access != posture.Open || unread(s) {
 			continue
 		}
-		changes++
+		if now.Access != posture.Unknown {
+			changes++
+		}
 		place := whole
 		for _, e := range then.Evidence {
 			if e.Place != nil {
 				place = *e.Place
 			}
 		}
-		e := place.Says(then.Access, fmt.Sprintf("the %s port is %s after a restart, and is %s (%s) now", kind, then.Access, now.Access, now.Basis))
-		v.Evidence = append(v.Evidence, e)
+		is := now.Access.String()
+		if now.Basis != posture.NoBasis {
+			is += " (" + now.Basis.String() + ")"
+		}
+		v.Evidence = append(v.Evidence, place.Says(then.Access, fmt.Sprintf("the %s port is %s after a restart; now it is %s", kind, then.Access, is)))
 	}
 	if unread(s) {
 		v.Evidence = append(v.Evidence, whole.Says(posture.Unknown, "nats-server would not come up again with it after a restart"))
 	} else if changes == 0 {
-		v.Evidence = append(v.Evidence, whole.Says(posture.Unknown, "a restart opens and shuts no door"))
+		v.Evidence = append(v.Evidence, whole.Says(posture.Unknown, "a restart changes nothing of what is known of its doors"))
 	}
 	return v
 }

@@ -285,6 +285,11 @@ var fixtures = map[string]struct {
 		pass:    configured(),
 		unknown: configured(refused),
 	},
+	"CONF_006": {
+		fail:    configured(runsWith(posture.MarkOf("another"))),
+		pass:    configured(runsWith(posture.MarkOf("this"))),
+		unknown: configured(runsWith(posture.MarkOf("this")), config(func(c *posture.Config) { c.Running.Version = "2.10.29" })),
+	},
 	"CONF_007": {
 		fail:  configured(refused),
 		pass:  configured(),
@@ -451,6 +456,15 @@ func configured(changes ...func(*posture.Server)) *posture.Snapshot {
 
 func config(change func(*posture.Config)) func(*posture.Server) {
 	return func(s *posture.Server) { change(s.Config) }
+}
+
+// runsWith is a configuration of the digest "this", and a server that runs with one.
+func runsWith(mark uint64) func(*posture.Server) {
+	return config(func(c *posture.Config) {
+		c.Marks = []uint64{posture.MarkOf("this")}
+		c.Running = server("n1")
+		c.Running.ConfigMark, c.Running.NoConfigFile = mark, posture.No
+	})
 }
 
 func line(n int) posture.Place { return posture.Place{File: "n1.conf", Line: n, Column: 1} }

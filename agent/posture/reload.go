@@ -11,7 +11,10 @@ import (
 // show may be a reason as well: a no_auth_user, say.
 func (s *Server) ReloadRefused() []Remark {
 	r, c := s.Config.Running, s.Config
-	if r.NoConfigFile == Yes {
+	switch {
+	case len(c.Refused) > 0:
+		return []Remark{{c.Refused[0].Place, "nats-server would not start with it"}}
+	case r.NoConfigFile == Yes:
 		return []Remark{{Place{File: c.File}, "it was started without a configuration file, and has none to read again"}}
 	}
 	var out []Remark

@@ -27,6 +27,8 @@ const stdinName = "stdin"
 // lintFlags are the flags of lint beside those of its output.
 type lintFlags struct {
 	system, policy, envFile, args, baseline string
+	running                                 string
+	wait                                    time.Duration
 	loopbackExposed                         bool
 }
 
@@ -41,8 +43,9 @@ func (p *program) lintCommand() *cobra.Command {
 		Long: `Judges configuration files of nats-server by the checks by which audit judges
 running servers, and tells file and line. What counts is what nats-server would
 make of a file, with its includes, variables and keys that others override; its
-own code decides. Nothing is started, connected to or written, and certificates
-need not be there.
+own code decides. Nothing is started or written, and certificates need not be
+there. Nothing is connected to, either, unless --running names a server: then the
+file is compared with what that one runs, and told what a reload or restart does.
 
 A directory stands for its files *.conf, without those that others of them
 include, and for its Kubernetes manifests; - stands for standard input. Variables
@@ -54,19 +57,19 @@ Secret that is mounted there, with its flags and variables. Exit codes:
 
   0  nothing at or above --fail-on
   1  findings at or above --fail-on
-  2  no such finding, but a part of a configuration is not among the manifests;
-     with --strict: but a door that may be open
-  3  wrong usage, or a file that cannot be read`,
+  2  no such finding, but a part of a configuration is not among the manifests, or
+     it cannot be compared with what runs; with --strict: but a door that may be open
+  3  wrong usage, a file that cannot be read, or no connection`,
 		Example: `  natsentry lint nats.conf
   natsentry lint --fail-on warning --strict deploy/
   natsentry lint --env-file prod.env --args "--auth=$TOKEN" nats.conf
   helm template nats nats/nats | natsentry lint -
   natsentry lint --format json nats.conf > report.json
+  natsentry lint --running n1 --context prod-sys nats.conf   # is this what n1 runs?
   natsentry lint --format sarif deploy/ > natsentry.sarif
   natsentry lint --baseline report.json nats.conf     # only what is new counts
   natsentry lint --policy policy.yaml - < nats.conf   # findings that are accepted do not count`,
-		Args:        cobra.MinimumNArgs(1),
-		Annotations: offlineCommand,
+		Args: cobra.MinimumNArgs(1),
 	}
 	failOn := chooseFlag(cmd, "fail-on", "the mildest severity that makes the exit code 1", "critical", "warning", "info", "none")
 	cmd.Flags().BoolVar(&strict, "strict", false, "a door of which nobody can tell makes the exit code 2")
@@ -75,11 +78,17 @@ Secret that is mounted there, with its flags and variables. Exit codes:
 	cmd.Flags().StringVar(&flags.baseline, "baseline", "", "`file` with an earlier report in JSON: what it holds is accepted, and only what is new counts")
 	cmd.Flags().StringVar(&flags.envFile, "env-file", "", "`file` with variables, one NAME=VALUE a line; a value is taken as it stands")
 	cmd.Flags().StringVar(&flags.args, "args", "", "`flags` that nats-server is started with beside -c")
+	cmd.Flags().StringVar(&flags.running, "running", "", "name or id of the `server` that is meant to run with it: compares the two, over the system account")
+	cmd.Flags().DurationVar(&flags.wait, "wait", 2*time.Second, "with --running: how long to wait for silent servers")
 	cmd.Flags().StringVar(&flags.system, "system", "lint", "`name` of the fleet in reports")
 	cmd.Flags().BoolVar(&flags.loopbackExposed, "loopback-exposed", false, "listeners on loopback count as reachable: something forwards to them")
 	cmd.Flags().StringVar(&flags.policy, "policy", "", "policy `file`: the findings that are accepted, by whom, why and until when")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		l, err := p.lint(cmd.Context(), &flags, args)
+		running, err := flags.askRunning(p, cmd)
+		if err != nil {
+			return err
+		}
+		l, err := p.lint(cmd.Context(), &flags, running, args)
 		if err != nil {
 			return &usageError{cmd.CommandPath(), err}
 		}
@@ -99,6 +108,8 @@ type linted struct {
 	report *finding.Report
 	files  map[string]*conffile.File // by the names of their files
 	notes  []string
+
+	compared *compared // with what runs; nil where that is a finding, or was not asked for
 
 	// By the identities of the configurations:
 	places  map[string]posture.Place // where each stands as a whole
@@ -120,7 +131,7 @@ func (s *lintSource) read() (*conffile.File, error) {
 	return conffile.Read(s.Source)
 }
 
-func (p *program) lint(ctx context.Context, flags *lintFlags, args []string) (*linted, error) {
+func (p *program) lint(ctx context.Context, flags *lintFlags, running *posture.Server, args []string) (*linted, error) {
 	policy := check.DefaultPolicy()
 	policy.LoopbackExposed = flags.loopbackExposed
 	if flags.policy != "" {
@@ -153,6 +164,12 @@ func (p *program) lint(ctx context.Context, flags *lintFlags, args []string) (*l
 	if err != nil {
 		return nil, err
 	}
+	if running != nil {
+		if len(files) != 1 {
+			return nil, fmt.Errorf("--running: %d configurations cannot all be what one server runs; name one", len(files))
+		}
+		files[0].Server.Config.Running = running
+	}
 	l := judgeFiles(flags.system, files, policy, began)
 	l.notes = slices.Concat(in.notes, in.set.Left(inManifests), l.notes)
 	accepted.accept(l.report)
@@ -183,7 +200,9 @@ func judgeFiles(system string, files []*conffile.File, policy check.Policy, bega
 		ignores = append(ignores, f.Ignores()...)
 	}
 	posture.SortServers(snap.Servers)
-	findings := finding.Of(snap, check.Evaluate(snap, policy), &policy)
+	results := check.Evaluate(snap, policy)
+	l.compare(results)
+	findings := finding.Of(snap, results, &policy)
 	snap.Took = time.Since(began)
 	l.notes = ignore(findings, ignores)
 	finding.SortWorstFirst(findings)
@@ -250,6 +269,9 @@ func lintVerdict(l *linted, failOn string, strict bool) error {
 	}
 	if n := len(l.absent); n > 0 && failOn != "none" {
 		return &verdict{exitUndecided, "not decided: a part of " + plural(n, "configuration is", "configurations are") + " not here"}
+	}
+	if l.compared != nil && l.compared.outcome == check.Unknown && failOn != "none" {
+		return &verdict{exitUndecided, "not decided: it cannot be told whether it is what runs"}
 	}
 	if n := len(undecidedDoors(r)); strict && n > 0 {
 		return &verdict{exitUndecided, "not decided: it cannot be told whether " + plural(n, "door is open", "doors are open")}

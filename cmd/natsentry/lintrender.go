@@ -44,6 +44,9 @@ type lintRenderer struct {
 
 func (t lintRenderer) report(w *bufio.Writer, r *finding.Report) error {
 	t.doors(w, r)
+	if t.compared != nil {
+		t.item(w, "  ", t.compared.tell(t))
+	}
 	shown, collapsed, waived := groups(r, t.verbose)
 	for _, g := range shown {
 		t.group(w, g)
