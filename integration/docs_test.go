@@ -48,7 +48,7 @@ import (
 //	          it, files that commands have written may be included, and
 //	          "$2a$11$..." becomes the hash of a password.
 //	          With file=NAME it is a file for the commands after it instead, and
-//	          nothing is started.
+//	          nothing is started; with fleet=NAME, it has the address of that one.
 //	yaml      A file for the commands after it: file=NAME. The day 2027-01-31 is
 //	          one that has not come yet.
 //	go        A program that must run and print something; fleet and user as above.
@@ -492,6 +492,9 @@ func (s *session) file(t *testing.T, b *block) {
 		t.Fatalf("%s: which file is it? file=NAME tells", b)
 	}
 	text := strings.ReplaceAll(b.text(), placeholderDay, aheadDay)
+	if b.attr["fleet"] != "" {
+		text = s.at(t, b).real(text)
+	}
 	if err := os.WriteFile(filepath.Join(s.dir, name), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
