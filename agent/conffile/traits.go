@@ -25,7 +25,10 @@ func (j *judge) traits() posture.Traits {
 	}
 	for _, answer := range []posture.Tri{posture.Yes, posture.No} {
 		doubt(&t.NoAuthUser, answer, "no_auth_user", "operator")
-		doubt(&t.RefusesNoAuthUser, answer, "no_auth_user", "websocket.no_auth_user", "websocket", "operator", "accounts", "authorization", "authorization.users")
+		doubt(&t.RefusesNoAuthUser, answer, "websocket", "operator", "accounts", "authorization", "authorization.users")
+		if slices.ContainsFunc(j.opts.Users, limited) { // otherwise it is no matter who it is
+			doubt(&t.RefusesNoAuthUser, answer, "no_auth_user", "websocket.no_auth_user")
+		}
 		doubt(&t.OnlySystemAccount, answer, "no_auth_user", "operator", "accounts", "system_account")
 	}
 	// One that maps is enough, whatever the others do.
@@ -38,6 +41,9 @@ func (j *judge) traits() posture.Traits {
 	}
 	return t
 }
+
+// limited tells whether a user may not use every port.
+func limited(u *server.User) bool { return u.ProxyRequired || len(u.AllowedConnectionTypes) > 0 }
 
 func (j *judge) jetStream() posture.Tri {
 	if j.hangsOn("jetstream", "jetstream.enabled") && !j.flags.any("js", "jetstream") {
