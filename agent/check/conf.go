@@ -179,7 +179,7 @@ var conf007 = &Check{
 	Server: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
 		switch {
 		case !unread(s):
-			return pass("nats-server %s takes it", s.Version)
+			return pass("nats-server %s takes it", s.Config.Rules)
 		case len(s.Config.Refused) == 0:
 			return whyUnread(s)
 		}

@@ -14,10 +14,12 @@ const (
 )
 
 var cred001 = &Check{
-	ID: "CRED_001", Severity: Info,
-	Title: "clients share a token",
-	Doc:   "A token names nobody: all who hold it are one and the same to the server, none of them can be turned away alone, and changing it changes it for all. Servers before 2.10.28 show the token itself where others show that it is one; there it stays unknown.",
-	Needs: everyoneInputs,
+	Sight: Both,
+	ID:    "CRED_001", Severity: Info,
+	Title:  "clients share a token",
+	Doc:    "A token names nobody: all who hold it are one and the same to the server, none of them can be turned away alone, and changing it changes it for all. Servers before 2.10.28 show the token itself where others show that it is one; there it stays unknown. Of a configuration it tells that its authorization block, or a flag, has a token, also one out of the environment.",
+	Needs:  everyoneInputs,
+	Config: sharedToken,
 	Server: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
 		holders := pick(s, func(m *Member) string {
 			if m.Login != posture.LoginToken || m.Ours {
@@ -41,6 +43,20 @@ var cred001 = &Check{
 		Config: "authorization {\n  users: [ { nkey: U... } ] # nk -gen user -pubout\n}\n", Reload: true,
 	},
 	Refs: []string{refToken},
+}
+
+// sharedToken judges CRED_001 of a configuration.
+func sharedToken(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
+	switch at := s.Config.Token; {
+	case unread(s):
+		return whyUnread(s)
+	case at != nil:
+		return fail("", "%s lets clients in by a token", s.Name).with(NoSeverity, at.Says(posture.Unknown, "all who hold it are one and the same"))
+	case slices.ContainsFunc(s.Config.Unset, func(u posture.Unset) bool { return u.Key == "authorization" }):
+		return unknown("the block is a variable without a value here")
+	default:
+		return pass("there is no token")
+	}
 }
 
 var cred002 = &Check{

@@ -22,6 +22,9 @@ func (c *Check) judgeAdvisories(out []Result, snap *posture.Snapshot, policy Pol
 	known := map[build][]match{}
 	results := 0
 	for _, s := range snap.Servers {
+		if unversioned(s) {
+			continue
+		}
 		b := build{s.Version, s.BuiltWith}
 		if _, ok := known[b]; !ok {
 			known[b] = matchesOf(table, b)
@@ -30,8 +33,14 @@ func (c *Check) judgeAdvisories(out []Result, snap *posture.Snapshot, policy Pol
 	}
 	out = slices.Grow(out, results)
 	for _, s := range snap.Servers {
+		if unversioned(s) {
+			continue
+		}
 		matches := known[build{s.Version, s.BuiltWith}]
 		cannot, can := c.cannotTell(s)
+		if s.Config != nil && unread(s) {
+			cannot, can = whyUnread(s), false
+		}
 		if can && !advisory.Readable(s.Version) {
 			cannot, can = unknown("%.40q is no version that can be compared", s.Version), false
 		}
@@ -64,6 +73,10 @@ func (c *Check) judgeAdvisories(out []Result, snap *posture.Snapshot, policy Pol
 	return out
 }
 
+// unversioned is a configuration of which nobody has said what will run with it:
+// there is nothing to judge.
+func unversioned(s *posture.Server) bool { return s.Config != nil && s.Version == "" }
+
 // build is what advisories go by.
 type build struct{ version, builtWith string }
 
@@ -91,12 +104,14 @@ const AdvisoryLife = 90 * 24 * time.Hour
 const causeAuthBypass posture.Cause = "authentication-bypass"
 
 var cve001 = &Check{
-	ID: "CVE_001", Severity: Info,
-	Title: "known vulnerability of the running version",
+	Sight: Both,
+	ID:    "CVE_001", Severity: Info,
+	Title: "known vulnerability of the server's version",
 	Doc: "The version that runs has a published vulnerability; one finding for each server and advisory. " +
 		"An authentication bypass is critical where what it takes is seen on that server, and a warning where that cannot be seen; everything else is info. " +
 		"There is no finding where what it takes is seen to be off. " +
 		"A suffix (2.12.8-fips) may mean a candidate or a vendor's build: where only that decides, the answer is unknown. " +
+		"A configuration is judged where it is known what will run with it, by --server-version or the image of a container; what it does not turn on is off. " +
 		"docs/advisories.md lists the advisories and their day. More than 90 days after it, a server without a finding is unknown and does not pass: update natsentry.",
 	Needs:    posture.Varz,
 	Advisory: vulnerable,
@@ -113,15 +128,12 @@ func vulnerable(_ Policy, _ *posture.Snapshot, s *posture.Server, a *advisory.Ad
 	evidence := make([]posture.Evidence, 0, 2+len(a.Needs))
 	evidence = append(evidence, version(s, a), told()[a.ID].evidence)
 	for _, need := range a.Needs {
-		e := reported("it takes "+string(need), "seen")
-		switch needs[need](s) {
-		case posture.No:
+		seen := needs[need](s)
+		if seen == posture.No {
 			return Verdict{Outcome: NotApplicable, Summary: "it takes " + string(need)}
-		case posture.Unseen:
-			certain, e.Value = false, "not visible here"
-		case posture.Yes:
 		}
-		evidence = append(evidence, e)
+		certain = certain && seen == posture.Yes
+		evidence = append(evidence, taken(s, need, seen))
 	}
 	runs := s.Version
 	if len(a.BuiltWith) > 0 {
@@ -130,7 +142,12 @@ func vulnerable(_ Policy, _ *posture.Snapshot, s *posture.Server, a *advisory.Ad
 	if answer == advisory.Unknown {
 		return unknown("whether %s has %s cannot be told by its name", runs, a.ID)
 	}
-	v := Verdict{Outcome: Fail, Summary: s.Name + " runs " + runs + ", which has " + told()[a.ID].summary, Evidence: evidence}
+	is := " runs "
+	if s.Config != nil {
+		is = " is to run with nats-server "
+		evidence = placed(s, evidence)
+	}
+	v := Verdict{Outcome: Fail, Summary: s.Name + is + runs + ", which has " + told()[a.ID].summary, Evidence: evidence}
 	switch {
 	case !a.Bypass:
 	case certain:
@@ -142,10 +159,57 @@ func vulnerable(_ Policy, _ *posture.Snapshot, s *posture.Server, a *advisory.Ad
 }
 
 func version(s *posture.Server, a *advisory.Advisory) posture.Evidence {
+	if s.Config != nil {
+		return posture.Evidence{Basis: posture.Declared, Source: "version", Value: s.Version}
+	}
 	if len(a.BuiltWith) > 0 {
 		return reported("VARZ go", s.BuiltWith)
 	}
 	return reported("VARZ version", s.Version)
+}
+
+// taken is evidence of something that an advisory takes.
+func taken(s *posture.Server, need advisory.Need, seen posture.Tri) posture.Evidence {
+	takes, value := "it takes "+string(need), "seen"
+	if seen == posture.Unseen {
+		value = "not visible here"
+	}
+	if s.Config == nil {
+		return reported(takes, value)
+	}
+	for _, key := range needKeys[need] {
+		if at, ok := s.Config.Keys[key]; ok {
+			return at.Says(posture.Unknown, takes+": "+value)
+		}
+	}
+	return posture.Evidence{Basis: posture.Declared, Source: takes, Value: value}
+}
+
+// placed adds the configuration as a whole where no line of it is told: a finding
+// without a place could be neither shown beside a file nor accepted in it.
+func placed(s *posture.Server, evidence []posture.Evidence) []posture.Evidence {
+	if slices.ContainsFunc(evidence, func(e posture.Evidence) bool { return e.Place != nil }) {
+		return evidence
+	}
+	return append(evidence, s.Config.Whole().Says(posture.Unknown, "no line of it decides"))
+}
+
+// needKeys are where a configuration has what an advisory takes, the first that is
+// there.
+var needKeys = map[advisory.Need][]string{
+	advisory.NeedsWebsocket:      {"websocket"},
+	advisory.NeedsMQTT:           {"mqtt"},
+	advisory.NeedsLeafnode:       {"leafnodes"},
+	advisory.NeedsRouteOrLeaf:    {"cluster", "leafnodes"},
+	advisory.NeedsMonitor:        {"https_port", "https", "http_port", "http"},
+	advisory.NeedsJetStream:      {"jetstream"},
+	advisory.NeedsOperator:       {"operator", "trusted_keys"},
+	advisory.NeedsClientTLS:      {"tls"},
+	advisory.NeedsClientCerts:    {"tls.verify", "tls.verify_and_map", "tls"},
+	advisory.NeedsMappedCerts:    {"tls.verify_and_map", "websocket.tls.verify_and_map", "mqtt.tls.verify_and_map", "leafnodes.tls.verify_and_map", "tls"},
+	advisory.NeedsNoAuthUser:     {"no_auth_user", "accounts"},
+	advisory.NeedsRefusedDefault: {"no_auth_user", "websocket.no_auth_user"},
+	advisory.NeedsSystemOnly:     {"accounts"},
 }
 
 // told is what is said of each advisory, by id, on whichever server it is.

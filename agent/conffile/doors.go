@@ -200,6 +200,12 @@ func (j *judge) stranger(l *listener, connection string, ws bool) answer {
 	}
 	switch {
 	case leaf && !j.operator && j.src.Version != "" && !posture.GuardsLeafnodes.Holds(j.src.Version):
+		if number, _, _ := strings.Cut(j.src.Version, "-"); posture.GuardsLeafnodes.Holds(number) {
+			return answer{
+				access: posture.Unknown, reason: "nats-server " + number + " asks here, and a candidate before it may not", // or a vendor's build of it
+				place: j.at("leafnodes.authorization", "leafnodes"), text: "the block has no users of its own",
+			}
+		}
 		return answer{
 			access: posture.Open, cause: posture.CauseLeafNoAuth, place: j.at("leafnodes.authorization", "leafnodes"),
 			text: "nats-server " + j.src.Version + " asks nobody here unless the block has users of its own",

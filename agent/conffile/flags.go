@@ -128,6 +128,9 @@ func Indifferent(name string) bool {
 }
 
 func (f *flags) any(names ...string) bool {
+	if f == nil {
+		return false
+	}
 	for _, name := range names {
 		if f.given[name] {
 			return true

@@ -7,6 +7,8 @@ import (
 	"os"
 	"slices"
 
+	"github.com/nats-io/nats-server/v2/server"
+
 	"github.com/natsentry/natsentry/agent/conffile/syntax"
 	"github.com/natsentry/natsentry/agent/posture"
 )
@@ -34,7 +36,7 @@ type Source struct {
 	Exact func(path string) bool
 	// Later tells that a variable without a value has one where the server runs.
 	Later   func(name string) bool
-	Version string // the release that will run; "" is that of this program
+	Version string // the release that will run; "" is one that nobody has told
 }
 
 // Elsewhere is why a file cannot be read that may be there where the server runs.
@@ -123,7 +125,7 @@ func open(src Source) (*reading, error) {
 	if flags != nil && !flags.serves() {
 		return nil, errors.New("flags of nats-server: with these it starts no server")
 	}
-	r := &reading{src: src, flags: flags, config: &posture.Config{File: src.Name, In: src.whole(), Keys: map[string]posture.Place{}}}
+	r := &reading{src: src, flags: flags, config: &posture.Config{File: src.Name, In: src.whole(), Rules: server.VERSION, Keys: map[string]posture.Place{}}}
 	if src.Text == nil {
 		if src.Read == nil {
 			return nil, fmt.Errorf("read %s: there are no files", src.Name)
@@ -192,6 +194,9 @@ func (f *File) Doubt(flag, reason string) {
 	kinds := posture.DoorKinds()
 	if slices.Contains([]string{"auth", "user", "pass"}, flag) {
 		kinds = inheriting
+	}
+	if len(kinds) > len(inheriting) && f.Server.JetStream == posture.No {
+		f.Server.JetStream = posture.Unseen // -js
 	}
 	for i := range f.Server.Doors {
 		d := &f.Server.Doors[i]

@@ -25,7 +25,7 @@ const mostTried = 20000
 // server is the posture of a configuration.
 func (r *reading) server() *posture.Server {
 	s := &posture.Server{
-		ID: r.src.Name, Name: r.src.Name, Version: cmp.Or(r.src.Version, server.VERSION), State: posture.Answering, Config: r.config,
+		ID: r.src.Name, Name: r.src.Name, Version: r.src.Version, State: posture.Answering, Config: r.config,
 	}
 	o := r.load()
 	if o == nil {
@@ -40,6 +40,7 @@ func (r *reading) server() *posture.Server {
 	}
 	r.doubt(s)
 	r.logins(o)
+	r.config.Token = r.token(o)
 	return s
 }
 
@@ -77,6 +78,7 @@ func (r *reading) describe(s *posture.Server, o *server.Options) {
 	}
 	s.Doors = j.doors()
 	r.config.Guests = j.guests()
+	r.config.Traits, s.JetStream = j.traits(), j.jetStream()
 	for _, op := range r.operators {
 		if op != nil {
 			s.Operators = append(s.Operators, operatorOf(op))
@@ -132,9 +134,12 @@ func (r *reading) again(s *posture.Server) {
 			return
 		}
 		other := &posture.Server{}
-		guests := r.config.Guests
+		guests, traits := r.config.Guests, r.config.Traits
 		r.describe(other, e.opts)
-		r.config.Guests = guests
+		r.config.Guests, r.config.Traits = guests, traits.Agreed(r.config.Traits)
+		if other.JetStream != s.JetStream {
+			s.JetStream = posture.Unseen
+		}
 		for i := range s.Doors {
 			if d := &s.Doors[i]; d.Access != posture.Unknown && (d.Access != other.Doors[i].Access || d.On != other.Doors[i].On) {
 				differs(d)

@@ -15,7 +15,6 @@ type Configuration struct {
 	conffile.Source
 	// Fragment tells that it may be a part of another one, which includes it.
 	Fragment bool
-	release  string // "" is one that is not told
 	doubt    string // what decides about its doors and is not in the manifests
 	flag     string // the flag that does; "" for any
 	opened   map[string]*datum
@@ -140,9 +139,9 @@ func (s *Set) hosts() []*conffile.Host { return s.files }
 func (s *Set) ofContainer(o *object, n *node, cmd command, around *environment, mounts []mount, extra []string, env func(string) (string, bool)) *Configuration {
 	c := &Configuration{doubt: cmd.doubt, flag: cmd.flag, opened: map[string]*datum{}, top: posture.Place{File: o.file.Name, Line: n.line, Column: n.column}}
 	o.file.CutFlow(n.line, n.column-1) // there may be secrets among its variables
-	_, c.release = isServer(n.str("image"))
+	_, imageRelease := isServer(n.str("image"))
 	c.Source = conffile.Source{
-		Name: o.String(), Args: slices.Concat(cmd.args, extra), Hosts: s.hosts(), Version: c.release,
+		Name: o.String(), Args: slices.Concat(cmd.args, extra), Hosts: s.hosts(), Version: imageRelease,
 		Env: func(name string) (string, bool) {
 			if v := around.vars[name]; v.known {
 				return v.value, true
@@ -245,7 +244,6 @@ func (c *Configuration) File() (*conffile.File, error) {
 	if c.doubt != "" {
 		f.Doubt(c.flag, c.doubt)
 	}
-	f.Server.Version = c.release
 	return f, nil
 }
 

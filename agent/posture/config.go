@@ -39,6 +39,10 @@ type Config struct {
 	Spellings  []Spelling
 	Unset      []Unset
 
+	Rules  string // the release of nats-server by whose rules all this was found
+	Traits Traits
+	Token  *Place // of the token that lets clients in; nil where there is none
+
 	Guests   []Guest
 	Logins   []ConfigLogin
 	Resolver *Resolver // nil where there is none
@@ -53,6 +57,29 @@ var markSeed = maphash.MakeSeed()
 // MarkOf stands for the digest of a configuration. The digest itself is never
 // kept, since weak passwords can be guessed with it.
 func MarkOf(digest string) uint64 { return maphash.String(markSeed, digest) }
+
+// Traits are what advisories take, as a configuration decides it. Unseen hangs on
+// what is not here.
+type Traits struct {
+	NoAuthUser        Tri // there is one, or the server makes one up
+	RefusesNoAuthUser Tri // it may not use every port
+	OnlySystemAccount Tri // no account beside it and the global one, and no no_auth_user
+	MapsCertificates  Tri // to users
+}
+
+// Agreed are the traits that two readings of one configuration agree on.
+func (t Traits) Agreed(other Traits) Traits {
+	same := func(a, b Tri) Tri {
+		if a != b {
+			return Unseen
+		}
+		return a
+	}
+	return Traits{
+		same(t.NoAuthUser, other.NoAuthUser), same(t.RefusesNoAuthUser, other.RefusesNoAuthUser),
+		same(t.OnlySystemAccount, other.OnlySystemAccount), same(t.MapsCertificates, other.MapsCertificates),
+	}
+}
 
 // Remark is something to be said of a place.
 type Remark struct {

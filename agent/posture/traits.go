@@ -1,11 +1,15 @@
 package posture
 
 // What is known of a server's configuration beside its doors. VARZ shows none of
-// it directly; Unseen is the answer wherever it cannot be concluded.
+// it directly; Unseen is the answer wherever it cannot be concluded. A configuration
+// that is here needs no conclusions.
 
 // HasNoAuthUser tells whether the server takes clients without credentials for a
 // user of its own: by no_auth_user, or by the hidden user, which is made of it.
 func (s *Server) HasNoAuthUser() Tri {
+	if s.Config != nil {
+		return s.Config.Traits.NoAuthUser
+	}
 	client := s.Door(Client)
 	switch {
 	case !s.Heard.Has(Varz) || client == nil:
@@ -24,6 +28,9 @@ func (s *Server) HasNoAuthUser() Tri {
 // RefusesNoAuthUser tells whether there is a no_auth_user that a port refuses all
 // the same: one that is limited to other kinds of connection.
 func (s *Server) RefusesNoAuthUser() Tri {
+	if s.Config != nil {
+		return s.Config.Traits.RefusesNoAuthUser
+	}
 	has := s.HasNoAuthUser()
 	if has != Yes {
 		return has
@@ -43,6 +50,9 @@ func (s *Server) RefusesNoAuthUser() Tri {
 // global one, which is where servers make their hidden user, and strangers have not
 // been refused all the same.
 func (s *Server) OnlySystemAccount() Tri {
+	if s.Config != nil {
+		return s.Config.Traits.OnlySystemAccount
+	}
 	client := s.Door(Client)
 	switch {
 	case !s.Heard.Has(Varz) || client == nil:
@@ -58,6 +68,9 @@ func (s *Server) OnlySystemAccount() Tri {
 
 // MapsCertificates tells whether a listener takes a client certificate for a user.
 func (s *Server) MapsCertificates() Tri {
+	if s.Config != nil {
+		return s.Config.Traits.MapsCertificates
+	}
 	for _, list := range [][]Session{s.Sessions.List, s.Everyone.List} {
 		for i := range list {
 			if list[i].Login == LoginCertificate {

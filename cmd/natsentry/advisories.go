@@ -198,7 +198,7 @@ func (e *advisoryEntry) day() string {
 
 func markdownAdvisories(w *bufio.Writer, l *advisoryList) {
 	fmt.Fprint(w, "<!-- Written by `natsentry advisories --format markdown`; do not edit. -->\n\n# Advisories\n\n")
-	fmt.Fprintf(w, "%s\n[CVE_001](checks.md#cve_001) says which of them a running server has.\n", escape(l.headline()))
+	fmt.Fprintf(w, "%s\n[CVE_001](checks.md#cve_001) says which of them a server has that runs, or will run with a configuration.\n", escape(l.headline()))
 	fmt.Fprint(w, "\nThose in bold let in who has no valid credentials. What an advisory takes beside the\nversion is natsentry's own reading of its text.\n\n")
 	fmt.Fprint(w, "| Advisory | Day | What | Affected | Takes |\n|---|---|---|---|---|\n")
 	for i := range l.Advisories {

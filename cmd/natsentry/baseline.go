@@ -64,7 +64,9 @@ func (b *baseline) accept(r *finding.Report) {
 		}
 		known := true
 		for _, e := range f.Evidence {
-			known = known && before[restsOn(e)]
+			// Without a place it is no part of the file, such as the day of the list
+			// of advisories.
+			known = known && (e.Place == nil || before[restsOn(e)])
 		}
 		if known {
 			f.Waived = &finding.Waiver{Reason: "it stood in the baseline", Owner: b.file}

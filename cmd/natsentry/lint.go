@@ -29,6 +29,7 @@ type lintFlags struct {
 	system, policy, envFile, args, baseline string
 	running                                 string
 	wait                                    time.Duration
+	version                                 release
 	loopbackExposed                         bool
 }
 
@@ -62,6 +63,7 @@ Secret that is mounted there, with its flags and variables. Exit codes:
   3  wrong usage, a file that cannot be read, or no connection`,
 		Example: `  natsentry lint nats.conf
   natsentry lint --fail-on warning --strict deploy/
+  natsentry lint --server-version 2.12.3 nats.conf   # what is known of that version?
   natsentry lint --env-file prod.env --args "--auth=$TOKEN" nats.conf
   helm template nats nats/nats | natsentry lint -
   natsentry lint --format json nats.conf > report.json
@@ -78,6 +80,8 @@ Secret that is mounted there, with its flags and variables. Exit codes:
 	cmd.Flags().StringVar(&flags.baseline, "baseline", "", "`file` with an earlier report in JSON: what it holds is accepted, and only what is new counts")
 	cmd.Flags().StringVar(&flags.envFile, "env-file", "", "`file` with variables, one NAME=VALUE a line; a value is taken as it stands")
 	cmd.Flags().StringVar(&flags.args, "args", "", "`flags` that nats-server is started with beside -c")
+	cmd.Flags().Var(&flags.version, "server-version", "`version` of nats-server that will run with it, where no image tells: known vulnerabilities are found then")
+	complete(cmd, "server-version", func() []string { return nil })
 	cmd.Flags().StringVar(&flags.running, "running", "", "name or id of the `server` that is meant to run with it: compares the two, over the system account")
 	cmd.Flags().DurationVar(&flags.wait, "wait", 2*time.Second, "with --running: how long to wait for silent servers")
 	cmd.Flags().StringVar(&flags.system, "system", "lint", "`name` of the fleet in reports")
@@ -151,7 +155,7 @@ func (p *program) lint(ctx context.Context, flags *lintFlags, running *posture.S
 	if err != nil {
 		return nil, err
 	}
-	in := &lintInput{words: words, env: env.any}
+	in := &lintInput{words: words, env: env.any, version: string(flags.version)}
 	if err := p.lintSources(in, args); err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 // lintInput is what the arguments of lint stand for.
 type lintInput struct {
 	words   []string // flags of nats-server
+	version string   // of nats-server; "" if nobody has told
 	env     func(string) (string, bool)
 	sources []lintSource
 	set     manifest.Set
@@ -30,7 +32,7 @@ const renderFirst = "to lint a Helm chart, lint what it renders: helm template .
 
 func (in *lintInput) add(name string, text []byte, fragment bool) {
 	in.sources = append(in.sources, lintSource{
-		Source: conffile.Source{Name: name, Text: text, Read: conffile.Disk, Env: in.env, Args: in.words}, fragment: fragment,
+		Source: conffile.Source{Name: name, Text: text, Read: conffile.Disk, Env: in.env, Args: in.words, Version: in.version}, fragment: fragment,
 	})
 }
 
@@ -49,6 +51,7 @@ func (in *lintInput) manifests(env func(string) (string, bool)) ([]*manifest.Con
 		return nil, err
 	}
 	for _, c := range all {
+		c.Version = cmp.Or(c.Version, in.version) // an image tells it better
 		in.sources = append(in.sources, lintSource{fragment: c.Fragment, manifest: c})
 	}
 	return all, nil
