@@ -10,13 +10,16 @@ import (
 	"time"
 
 	"github.com/natsentry/natsentry/agent/check"
+	"github.com/natsentry/natsentry/agent/conffile"
+	"github.com/natsentry/natsentry/agent/finding"
 	"github.com/natsentry/natsentry/agent/posture"
 	"github.com/natsentry/natsentry/integration/fleet"
 )
 
 // TestBypassesOfOldServers holds CVE_001 against the bypasses themselves: a PING
 // that no CONNECT comes before, on ports that refuse strangers otherwise. Where it
-// is answered there must be a critical finding, and elsewhere none.
+// is answered there must be a critical finding, and elsewhere none; and so from the
+// configuration alone, by whoever knows the release.
 func TestBypassesOfOldServers(t *testing.T) {
 	t.Parallel()
 	const (
@@ -59,6 +62,7 @@ no_auth_user: guest
 							t.Errorf("%s", got.Summary)
 						}
 					}
+					declared := advisoriesOfFile(t, n1.ConfigFile(), srv.Version)
 					through := map[string]bool{
 						"2026-16": pingWithoutConnect(t, n1.Addr("route")),
 						"2026-24": config == "limited" && pingWithoutConnect(t, n1.Addr("client")),
@@ -74,6 +78,12 @@ no_auth_user: guest
 						if got != want {
 							t.Errorf("%s lets a stranger in: %v, and natsentry says %s, want %s", id, in, got, want)
 						}
+						if want = check.NoSeverity; in {
+							want = check.Critical
+						}
+						if got := declared[id]; got != want {
+							t.Errorf("%s lets a stranger in: %v, and lint says %s, want %s", id, in, got, want)
+						}
 						bypassed[id] = bypassed[id] || in
 					}
 				})
@@ -83,6 +93,24 @@ no_auth_user: guest
 	if !testing.Short() && (!bypassed["2026-16"] || !bypassed["2026-24"]) {
 		t.Errorf("no old server let the stranger in: %v", bypassed)
 	}
+}
+
+// advisoriesOfFile are the advisories that a configuration has with a release.
+func advisoriesOfFile(t *testing.T, file, version string) map[string]check.Severity {
+	t.Helper()
+	f, err := conffile.Read(conffile.Source{Name: file, Read: conffile.Disk, Version: version})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]check.Severity{}
+	snap := &posture.Snapshot{Taken: time.Now(), Config: true, Expected: 1, Heard: 1, Servers: []*posture.Server{f.Server}}
+	policy := check.DefaultPolicy()
+	for _, got := range finding.Of(snap, check.Evaluate(snap, policy), &policy) {
+		if got.Check == "CVE_001" {
+			out[got.Scope.Advisory] = got.Severity
+		}
+	}
+	return out
 }
 
 // TestWhatAdvisoriesTakeIsSeen: the oldest servers and the newest show whether

@@ -84,26 +84,32 @@ door without credentials, reports which let strangers in, and ends with a code:
   3  wrong usage, or no connection
 
 --timeout is how long a connection may take, --wait how long the sweep waits
-for servers that are silent. It ends earlier when all have answered.`,
+for servers that are silent. It ends earlier when all have answered.
+
+` + nagiosHelp,
 		Example: `  natsentry audit
   natsentry audit --context prod-sys --fail-on warning
   natsentry audit --server nats://n1.example.net --creds sys.creds --strict
   natsentry audit --format json > report.json
   natsentry audit --format markdown > ticket.md
+  natsentry audit --format nagios         # a plugin of Nagios, Icinga and their like
   natsentry audit --policy policy.yaml    # findings that somebody has accepted do not count`,
 		Args: cobra.NoArgs,
 	}
 	failOn := chooseFlag(cmd, "fail-on", "the mildest severity that makes the exit code 1", "critical", "warning", "info", "none")
 	cmd.Flags().BoolVar(&strict, "strict", false, "what is not proven makes the exit code 2")
-	format := chooseFlag(cmd, "format", "how to print the report", "text", "json", "markdown")
+	format := chooseFlag(cmd, "format", "how to print the report", "text", "json", "markdown", nagiosFormat)
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "show info findings and all evidence in full")
 	sweep.register(cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		state, err := p.sweepOnce(cmd, sweep.config)
 		if err != nil {
-			return err
+			return p.asPlugin(format.value, err)
 		}
 		report := state.Report()
+		if format.value == nagiosFormat {
+			return p.reportToNagios(cmd, report, failOn.value, judge(report, "none", strict))
+		}
 		if err := p.printReport(report, format.value, verbose); err != nil {
 			return err
 		}

@@ -60,7 +60,9 @@ Secret that is mounted there, with its flags and variables. Exit codes:
   1  findings at or above --fail-on
   2  no such finding, but a part of a configuration is not among the manifests, or
      it cannot be compared with what runs; with --strict: but a door that may be open
-  3  wrong usage, a file that cannot be read, or no connection`,
+  3  wrong usage, a file that cannot be read, or no connection
+
+` + nagiosHelp,
 		Example: `  natsentry lint nats.conf
   natsentry lint --fail-on warning --strict deploy/
   natsentry lint --server-version 2.12.3 nats.conf   # what is known of that version?
@@ -75,7 +77,7 @@ Secret that is mounted there, with its flags and variables. Exit codes:
 	}
 	failOn := chooseFlag(cmd, "fail-on", "the mildest severity that makes the exit code 1", "critical", "warning", "info", "none")
 	cmd.Flags().BoolVar(&strict, "strict", false, "a door of which nobody can tell makes the exit code 2")
-	format := chooseFlag(cmd, "format", "how to print the report", "text", "json", "markdown", "sarif", "junit", "github")
+	format := chooseFlag(cmd, "format", "how to print the report", "text", "json", "markdown", "sarif", "junit", "github", nagiosFormat)
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "show info findings in full")
 	cmd.Flags().StringVar(&flags.baseline, "baseline", "", "`file` with an earlier report in JSON: what it holds is accepted, and only what is new counts")
 	cmd.Flags().StringVar(&flags.envFile, "env-file", "", "`file` with variables, one NAME=VALUE a line; a value is taken as it stands")
@@ -90,14 +92,17 @@ Secret that is mounted there, with its flags and variables. Exit codes:
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		running, err := flags.askRunning(p, cmd)
 		if err != nil {
-			return err
+			return p.asPlugin(format.value, err)
 		}
 		l, err := p.lint(cmd.Context(), &flags, running, args)
 		if err != nil {
-			return &usageError{cmd.CommandPath(), err}
+			return p.asPlugin(format.value, &usageError{cmd.CommandPath(), err})
 		}
 		for _, note := range l.notes {
 			p.note("%s", clean(note))
+		}
+		if format.value == nagiosFormat {
+			return p.reportToNagios(cmd, l.report, failOn.value, l.undecided(strict))
 		}
 		if err := p.printLint(l, format.value, failOn.value, verbose); err != nil {
 			return err
@@ -267,17 +272,24 @@ func ignore(findings []finding.Finding, ignores []conffile.Ignore) []string {
 
 // lintVerdict turns a report on configurations into the program's verdict.
 func lintVerdict(l *linted, failOn string, strict bool) error {
-	r := l.report
-	if err := judge(r, failOn, false); err != nil {
+	if err := judge(l.report, failOn, false); err != nil {
 		return err
 	}
-	if n := len(l.absent); n > 0 && failOn != "none" {
+	if failOn == "none" && !strict {
+		return nil
+	}
+	return l.undecided(strict)
+}
+
+// undecided is the verdict on what cannot be told, nil where all can.
+func (l *linted) undecided(strict bool) error {
+	if n := len(l.absent); n > 0 {
 		return &verdict{exitUndecided, "not decided: a part of " + plural(n, "configuration is", "configurations are") + " not here"}
 	}
-	if l.compared != nil && l.compared.outcome == check.Unknown && failOn != "none" {
+	if l.compared != nil && l.compared.outcome == check.Unknown {
 		return &verdict{exitUndecided, "not decided: it cannot be told whether it is what runs"}
 	}
-	if n := len(undecidedDoors(r)); strict && n > 0 {
+	if n := len(undecidedDoors(l.report)); strict && n > 0 {
 		return &verdict{exitUndecided, "not decided: it cannot be told whether " + plural(n, "door is open", "doors are open")}
 	}
 	return nil
