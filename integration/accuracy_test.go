@@ -33,6 +33,7 @@ const enoughVerdicts = 250
 //
 //	go test ./integration -run '^TestAccuracy$' -update
 func TestAccuracy(t *testing.T) {
+	askManifests := manifestCases(t) // before others run: nats-server keeps flags in a global variable
 	t.Parallel()
 	var hand, corpus, inline, manifests []answer
 	t.Run("hand", func(t *testing.T) { hand = askAll(t, truthCases(t)) })

@@ -23,8 +23,9 @@ import (
 // that stands for its root, its flags, and values for variables that only the
 // cluster or an object of somebody else gives.
 
-// askManifests asks lint and the stranger about every configuration in them.
-func askManifests(t *testing.T) []answer {
+// manifestCases reads them; ask asks lint and the stranger about every configuration
+// in them.
+func manifestCases(t *testing.T) (ask func(*testing.T) []answer) {
 	t.Helper()
 	paths, err := filepath.Glob("testdata/manifests/*.yaml")
 	if err != nil || len(paths) == 0 {
@@ -59,7 +60,9 @@ func askManifests(t *testing.T) []answer {
 			cases = append(cases, manifestCase(t, name, c, f.Includes(), ca))
 		}
 	}
-	return askEach(t, cases, func(t *testing.T, c *truthCase) answer { return askManifest(t, c, configurations[c.name]) })
+	return func(t *testing.T) []answer {
+		return askEach(t, cases, func(t *testing.T, c *truthCase) answer { return askManifest(t, c, configurations[c.name]) })
+	}
 }
 
 func includes(t *testing.T, c *manifest.Configuration, path string) bool {
@@ -115,11 +118,9 @@ func manifestCase(t *testing.T, name string, c *manifest.Configuration, includes
 			}
 		}
 	}
-	options := func() (*server.Options, error) {
-		none := func() {}
-		return server.ConfigureOptions(flag.NewFlagSet("nats-server", flag.ContinueOnError), slices.Clone(args), none, none, none)
-	}
-	o, err := options()
+	none := func() {}
+	o, err := server.ConfigureOptions(flag.NewFlagSet("nats-server", flag.ContinueOnError), slices.Clone(args), none, none, none)
+	server.FlagSnapshot = nil // or all servers of this process would go by it when they reload
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}
@@ -132,11 +133,6 @@ func manifestCase(t *testing.T, name string, c *manifest.Configuration, includes
 		out.gateways = append(out.gateways, g.Name)
 	}
 	out.options = func(label func(string) string, into *server.Options) {
-		o, err := options()
-		if err != nil {
-			t.Errorf("%s: %v", name, err)
-			return
-		}
 		move(o, label)
 		*into = *o
 	}

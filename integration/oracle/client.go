@@ -121,7 +121,7 @@ func client(url string, change func(*nats.Options)) result {
 
 // patience is how long a server may stay full: whoever left last may still be
 // counted.
-const patience = 5 * time.Second
+const patience = 2 * time.Second
 
 // connect tries again for a while where the server is full.
 func connect(o *nats.Options) (*nats.Conn, error) {
