@@ -50,6 +50,7 @@ const (
 var (
 	reloadSteps  = []time.Duration{0, 5 * time.Millisecond, 25 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond}
 	confirmSteps = []time.Duration{confirm}
+	echoSteps    = []time.Duration{churnPause}
 	churnSteps   = []time.Duration{0, 100 * time.Millisecond}
 	claimsSteps  = []time.Duration{10 * time.Millisecond, 50 * time.Millisecond, 200 * time.Millisecond, time.Second}
 )

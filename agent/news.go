@@ -17,8 +17,12 @@ func (l *loop) onNews(ctx context.Context, n news) {
 	for id, polled := range n.reloads {
 		seen, ok := l.loaded[id]
 		just := ok && l.now().Sub(seen).Abs() < churnPause // the events of a reload that is known
-		if s := here[id]; s != nil && (polled || !just) {
+		switch s := here[id]; {
+		case s == nil:
+		case polled || !just:
 			l.pursue(id, toReload, reloadSteps, loadedSince(s), false)
+		default:
+			l.pursue(id, toEcho, echoSteps, loadedSince(s), false) // or of another one, right after it
 		}
 	}
 	for id, at := range n.asked {

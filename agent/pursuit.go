@@ -22,6 +22,7 @@ type reason uint8
 
 const (
 	toReload  reason = iota // it has reloaded, or is asked to
+	toEcho                  // it tells of a reload that is known, as it seems
 	toChurn                 // it dropped a client
 	toClaims                // an account's JWT was pushed
 	toConfirm               // something has passed once

@@ -87,6 +87,8 @@ type ears struct {
 	refused  map[string]bool // subjects
 	since    time.Time
 	connects uint64 // reconnects of the connection at that time
+
+	newcomers newcomers
 }
 
 func (e *ears) tell(ev Event) {
@@ -234,7 +236,7 @@ func (c *Collector) hearConnect(msg *nats.Msg) {
 		return
 	}
 	out := Event{Kind: Connected, Server: ev.Server.ID, At: c.cfg.Now()}
-	if ev.Time.Sub(ev.Client.Start) > reloadAge {
+	if known := c.ears.newcomers.again(ev.Server.ID, ev.Client.ID, out.At); known || ev.Time.Sub(ev.Client.Start) > reloadAge {
 		out.Kind = Reauthorized
 	}
 	out.Session = eventSession(ev)
