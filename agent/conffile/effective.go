@@ -94,7 +94,7 @@ func (r *reading) attempt() (e effective, again bool) {
 		case node == nil && r.anotherNamed(text):
 			again = true
 		case len(e.refused) < mostRefused:
-			e.refused = append(e.refused, posture.Remark{Place: r.placeOf(node, text), Text: scrub(text, r.secrets)})
+			e.refused = append(e.refused, posture.Remark{Place: r.placeOf(node, text), Text: advise(scrub(text, r.secrets))})
 		}
 	}
 	if again {
@@ -107,6 +107,18 @@ func (r *reading) attempt() (e effective, again bool) {
 func scrub(text string, secrets []string) string {
 	for _, s := range secrets {
 		text = strings.ReplaceAll(text, s, masked)
+	}
+	return text
+}
+
+// advise says what to do about a complaint that does not tell it.
+func advise(text string) string {
+	key, unknown := strings.CutPrefix(text, "unknown field ")
+	switch {
+	case unknown && strings.HasPrefix(key, `"\ufeff`):
+		return text + ": " + syntax.MarkAdvice
+	case unknown && strings.HasPrefix(key, `".`):
+		return text + ": it looks like a template; lint what it renders"
 	}
 	return text
 }

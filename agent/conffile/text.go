@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/natsentry/natsentry/agent/conffile/syntax"
 )
@@ -32,11 +33,44 @@ func (t *text) line(n, at int) (line string, column int) {
 	if at > 0 && strings.HasPrefix(line, before) && len(before) < len(line) {
 		column = len(before) + 1
 	}
-	return line, column
+	return window(line, column)
 }
 
-// longestShown bounds a line that is shown.
-const longestShown = 200
+// How many characters of a line are shown, and of those before the key. A file may
+// be one line.
+const (
+	longestShown = 200
+	shownBefore  = 60
+)
+
+// window cuts a long line to what stands around a column.
+func window(line string, column int) (string, int) {
+	runes := []rune(line)
+	if len(runes) <= longestShown {
+		return line, column
+	}
+	from := 0
+	if column > 0 {
+		from = max(0, utf8.RuneCountInString(line[:column-1])-shownBefore)
+	}
+	from = min(from, len(runes)-longestShown)
+	shown := string(runes[from : from+longestShown])
+	if column > 0 {
+		// Of bytes that are no text, each rune that stands for one is longer.
+		shift := utf8.RuneCountInString(line[:column-1]) - from
+		column = len(string(runes[from:from+shift])) + 1
+	}
+	if from > 0 {
+		shown = "…" + shown
+		if column > 0 {
+			column += len("…")
+		}
+	}
+	if from+longestShown < len(runes) {
+		shown += "…"
+	}
+	return shown, column
+}
 
 // What looks like a secret wherever it stands, in comments too. The first group
 // stays.
@@ -56,9 +90,6 @@ func mask(line string, secrets []string) string {
 	}
 	for _, re := range looksSecret {
 		line = re.ReplaceAllString(line, "${1}"+masked)
-	}
-	if len(line) > longestShown {
-		line = strings.ToValidUTF8(line[:longestShown], "") + "…"
 	}
 	return line
 }

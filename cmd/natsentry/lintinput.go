@@ -119,6 +119,9 @@ func (p *program) lintSources(in *lintInput, args []string) error {
 		}
 		seen[name] = true
 		text, err := conffile.Disk(name)
+		if errors.Is(err, conffile.ErrNotRegular) {
+			return fmt.Errorf("read %s: %w; what a pipe gives is read by `natsentry lint -`", name, err)
+		}
 		if err != nil {
 			return fmt.Errorf("read %s: %w", name, err)
 		}

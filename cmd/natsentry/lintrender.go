@@ -75,6 +75,10 @@ func (t lintRenderer) report(w *bufio.Writer, r *finding.Report) error {
 func (t lintRenderer) doors(w *bufio.Writer, r *finding.Report) {
 	for i := range r.Servers {
 		s := &r.Servers[i]
+		if t.refused[s.ID] {
+			fmt.Fprintf(w, "%s: %s\n", t.in(bold, clean(s.ID)), t.in(red, "✗ would not start"))
+			continue
+		}
 		if why := t.nothingKnown(s); why != "" {
 			fmt.Fprintf(w, "%s: %s\n", t.in(bold, clean(s.ID)), t.in(markUnknown.colour, markUnknown.String()))
 			t.item(w, "  ", "? "+clean(why))

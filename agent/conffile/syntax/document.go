@@ -34,6 +34,17 @@ func (r *reader) file(name string, text []byte, depth int) (*Map, error) {
 	return d.read()
 }
 
+// MarkAdvice is what to say of a key, or an error, that comes of a byte order mark.
+const MarkAdvice = "the file begins with a byte order mark, which nats-server takes for a part of the first key: save it as UTF-8 without one"
+
+// advice is what is said more of an error in a line that a byte order mark begins.
+func (d *document) advice(at int) string {
+	if line, _ := d.place(at); line == 1 && strings.HasPrefix(d.text, "\ufeff") {
+		return "; " + MarkAdvice
+	}
+	return ""
+}
+
 // document is one file, or the value of one variable of the environment.
 type document struct {
 	scanner
@@ -68,11 +79,11 @@ func (r *reader) told(p Pos) Pos {
 }
 
 func (d *document) fail(at int, format string, v ...any) error {
-	return &Error{Pos: d.pos(at), Text: fmt.Sprintf(format, v...)}
+	return &Error{Pos: d.pos(at), Text: fmt.Sprintf(format, v...) + d.advice(at)}
 }
 
 func (d *document) odd(at int, format string, v ...any) error {
-	return &Error{Pos: d.pos(at), Text: fmt.Sprintf(format, v...) + "; nats-server may take it for something else than it looks like", Odd: true}
+	return &Error{Pos: d.pos(at), Text: fmt.Sprintf(format, v...) + "; nats-server may take it for something else than it looks like" + d.advice(at), Odd: true}
 }
 
 // deeper counts blocks, arrays and files that are inside of each other.
@@ -86,7 +97,7 @@ func (d *document) deeper(at int) error {
 // read reads all: entries, and entries in braces that make no block.
 func (d *document) read() (*Map, error) {
 	if at := strings.IndexByte(d.text, 0); at >= 0 {
-		return nil, d.odd(at, "it holds a NUL byte")
+		return nil, d.odd(at, "it holds a NUL byte, so it is no text, or one in UTF-16: save it as UTF-8")
 	}
 	root := newNode(newMap())
 	m := root.Value.(*Map)
@@ -98,7 +109,7 @@ func (d *document) read() (*Map, error) {
 		case r == end:
 			return m, nil
 		case r == '/':
-			return nil, d.odd(at, "a single /")
+			return nil, d.odd(at, "a single /: a comment begins with # or //")
 		case d.take('{'):
 			if err := d.braces(root, at, false); err != nil {
 				return nil, err
@@ -125,9 +136,9 @@ func (d *document) entryEnd() error {
 		d.next()
 		return nil
 	case r == '/':
-		return d.odd(at, "a single /")
+		return d.odd(at, "a single /: a comment begins with # or //")
 	}
-	return d.fail(at, "after a value only the end of the line or a comment can follow")
+	return d.fail(at, "after a value only the end of the line or a comment can follow: put each key in a line of its own, and quotes around a value with spaces")
 }
 
 // braces reads entries of the outermost block that stand in braces, as in JSON.
@@ -151,9 +162,9 @@ func (d *document) braces(root *Node, at int, nested bool) error {
 		case r == end && more && !nested:
 			return nil // nats-server does not miss the brace
 		case r == end:
-			return d.odd(at, "a brace is not closed")
+			return d.odd(at, "a brace is not closed: a } is missing")
 		case r == '/' && !d.comment():
-			return d.odd(at, "a single /")
+			return d.odd(at, "a single /: a comment begins with # or //")
 		case r == '/':
 			more = true
 		case !more && (r == ';' || r == ','):
@@ -179,11 +190,11 @@ func (d *document) braces(root *Node, at int, nested bool) error {
 				d.next()
 			case r == '}':
 			case r == '/':
-				return d.odd(at, "a single /")
+				return d.odd(at, "a single /: a comment begins with # or //")
 			case r == end:
-				return d.odd(at, "a brace is not closed")
+				return d.odd(at, "a brace is not closed: a } is missing")
 			default:
-				return d.fail(at, "after a value only a comma, the end of the line, a brace or a comment can follow")
+				return d.fail(at, "after a value only a comma, the end of the line, a brace or a comment can follow: put a comma between two keys, and quotes around a value with spaces")
 			}
 		}
 	}
@@ -207,11 +218,11 @@ func (d *document) block(opened int) (*Node, error) {
 		case d.take('}'):
 			return n, nil
 		case r == end:
-			return nil, d.fail(opened, "this block is not closed")
+			return nil, d.fail(opened, "this block is not closed: a } is missing")
 		case r == ']':
 			return nil, d.fail(at, "a ] in a block closes nothing")
 		case r == '/':
-			return nil, d.odd(at, "a single /")
+			return nil, d.odd(at, "a single /: a comment begins with # or //")
 		}
 		if err := d.entry(n, true); err != nil {
 			return nil, err
@@ -223,9 +234,9 @@ func (d *document) block(opened int) (*Node, error) {
 			d.next()
 		case r == '}':
 		case r == '/':
-			return nil, d.odd(at, "a single /")
+			return nil, d.odd(at, "a single /: a comment begins with # or //")
 		default:
-			return nil, d.fail(at, "after a value only a comma, the end of the line, a } or a comment can follow")
+			return nil, d.fail(at, "after a value only a comma, the end of the line, a } or a comment can follow: put a comma between two keys, and quotes around a value with spaces")
 		}
 	}
 }
@@ -246,15 +257,15 @@ func (d *document) entry(into *Node, inBlock bool) error {
 		if key == "}" {
 			return nil // it closes what nothing opened, at the very end
 		}
-		return d.fail(d.at, "it ends after a key")
+		return d.fail(d.at, "it ends after a key: give it a value, or take it out")
 	}
 	if inBlock {
 		d.while(isSpace)
 		switch r, _ := d.peek(); r {
 		case '}':
-			return d.odd(at, "a key without a value")
+			return d.odd(at, "a key without a value: give it one, or take it out")
 		case ',':
-			return d.fail(at, "a key without a value")
+			return d.fail(at, "a key without a value: give it one, or take it out")
 		}
 	}
 	n, err := d.value()
@@ -289,7 +300,7 @@ func (d *document) key() (key string, include bool, err error) {
 	case r == '"' || r == '\'':
 		key = d.until(func(c rune) bool { return c == r })
 		if !d.take(r) {
-			return "", false, d.odd(from, "a quote is not closed")
+			return "", false, d.odd(from, "a quote is not closed: the same quote must follow on the text")
 		}
 		return key, false, nil
 	}
@@ -312,14 +323,16 @@ func (d *document) list(opened int) (*Node, error) {
 		at := d.at
 		switch r, _ := d.peek(); {
 		case r == end:
-			return nil, d.fail(opened, "this array is not closed")
+			return nil, d.fail(opened, "this array is not closed: a ] is missing")
 		case d.take(']'):
 			if items != nil {
 				n.Value = items
 			}
 			return n, nil
-		case r == ',' || r == '/':
-			return nil, d.fail(at, "a value of an array is missing")
+		case r == ',':
+			return nil, d.fail(at, "a value of an array is missing: take out the comma")
+		case r == '/':
+			return nil, d.fail(at, "a single /: a comment begins with # or //")
 		}
 		item, err := d.value()
 		if err != nil {
@@ -337,7 +350,7 @@ func (d *document) list(opened int) (*Node, error) {
 			d.next()
 		case r == ']':
 		case r == '/':
-			return nil, d.odd(at, "a single /")
+			return nil, d.odd(at, "a single /: a comment begins with # or //")
 		default:
 			return nil, d.fail(at, "after a value of an array only a comma, the end of the line, a ] or a comment can follow")
 		}
