@@ -348,6 +348,57 @@ func TestPreCommitHook(t *testing.T) {
 	}
 }
 
+// What docs/lint.md shows of them is what they take.
+func TestPipelinesInDocuments(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(repository, "docs", "lint.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := func(file string, into any) {
+		t.Helper()
+		_, rest, found := strings.Cut(string(text), "```yaml file="+file+"\n")
+		block, _, closed := strings.Cut(rest, "```")
+		if err := yaml.Unmarshal([]byte(block), into); err != nil || !found || !closed {
+			t.Fatalf("%s: %v", file, err)
+		}
+	}
+	var workflow struct {
+		Jobs map[string]struct{ Steps []actionStep }
+	}
+	shown("workflow.yaml", &workflow)
+	inputs := readAction(t).Inputs
+	for _, s := range workflow.Jobs["nats"].Steps {
+		if !strings.HasPrefix(s.Uses, "natsentry/") {
+			continue
+		}
+		for name := range s.With {
+			if _, ok := inputs[name]; !ok || len(s.With) < 3 {
+				t.Errorf("the workflow gives %s, which the action does not take", name)
+			}
+			delete(inputs, name)
+		}
+	}
+	for name := range inputs {
+		if !strings.Contains(string(text), "`"+name+"`") {
+			t.Errorf("docs/lint.md says nothing of the input %s", name)
+		}
+	}
+	var commits struct {
+		Repos []struct {
+			Hooks []struct {
+				ID   string
+				Args []string
+			}
+		}
+	}
+	shown("pre-commit-config.yaml", &commits)
+	hook := commits.Repos[0].Hooks[0]
+	dir := confs(t, map[string]string{"warned.conf": shutConf + "prof_port: 1\n"})
+	if r := exec(t, slices.Concat([]string{"lint"}, hook.Args, []string{dir + "/warned.conf"})...); hook.ID != "natsentry-lint" || r.code != exitFindings {
+		t.Errorf("%+v ends with %d: %s", hook, r.code, r.stderr)
+	}
+}
+
 func isFile(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular()
