@@ -64,6 +64,10 @@ type Waiver struct {
 	Reason  string    `json:"reason"`
 	Owner   string    `json:"owner"`
 	Expires time.Time `json:"expires"`
+
+	// InSource tells that it stands in the configuration itself, and not in a policy
+	// or a baseline beside it.
+	InSource bool `json:"-"`
 }
 
 // Fingerprint names a finding over restarts of server and agent: it is made

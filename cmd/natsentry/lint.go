@@ -259,7 +259,7 @@ func ignore(findings []finding.Finding, ignores []conffile.Ignore) []string {
 			}
 		}
 		if by != nil && covered == placed {
-			f.Waived = &finding.Waiver{Reason: by.Reason, Owner: by.Place.String()}
+			f.Waived = &finding.Waiver{Reason: by.Reason, Owner: by.Place.String(), InSource: true}
 		}
 	}
 	notes := make([]string, 0, len(told))

@@ -242,6 +242,44 @@ func TestLintFormats(t *testing.T) {
 	})
 }
 
+// SARIF tells a suppression that stands in the file from one that stands beside it.
+func TestLintSARIFSuppressions(t *testing.T) {
+	dir := confs(t, map[string]string{
+		"open.conf": openConf, "commented.conf": "# natsentry:ignore DOOR_001 a lab\n" + openConf,
+		"policy.yaml": "waivers:\n  - {check: DOOR_001, reason: a lab, owner: ops, expires: 9999-01-31}\n",
+	})
+	in := func(name string) string { return filepath.Join(dir, name) }
+	base := in("base.json")
+	if err := os.WriteFile(base, []byte(exec(t, "lint", "--format", "json", in("open.conf")).stdout), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		args []string
+		kind string
+	}{
+		"comment":  {[]string{in("commented.conf")}, "inSource"},
+		"policy":   {[]string{in("open.conf"), "--policy", in("policy.yaml")}, "external"},
+		"baseline": {[]string{in("open.conf"), "--baseline", base}, "external"},
+	} {
+		r := exec(t, append([]string{"lint", "--format", "sarif"}, tc.args...)...)
+		report, err := sarif.FromString(r.stdout)
+		if err != nil || r.code != 0 {
+			t.Fatalf("%s: %v: %+v", name, err, r)
+		}
+		if err := report.Validate(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, result := range report.Runs[0].Results {
+			if len(result.Suppressions) != 1 || *result.Suppressions[0].Kind != tc.kind {
+				t.Errorf("%s: %s has %+v", name, *result.RuleID, result.Suppressions)
+			}
+		}
+		if len(report.Runs[0].Results) == 0 {
+			t.Errorf("%s: nothing is suppressed", name)
+		}
+	}
+}
+
 // A baseline accepts what stood before, where it rests on the same, and nothing
 // else.
 func TestLintBaseline(t *testing.T) {

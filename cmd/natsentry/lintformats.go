@@ -191,7 +191,7 @@ func sarifReport(r *finding.Report, version string) *sarif.Report {
 		}
 		if f.Waived != nil {
 			kind := "external"
-			if f.Waived.Expires.IsZero() {
+			if f.Waived.InSource {
 				kind = "inSource"
 			}
 			result.WithSuppressions([]*sarif.Suppression{sarif.NewSuppression().WithKind(kind).WithJustification(waivedBy(f.Waived))})
