@@ -66,7 +66,7 @@ func TestLintServerVersion(t *testing.T) {
 			t.Errorf("%s with %q: the report says %q", tc.file, tc.version, v)
 		}
 	}
-	for _, bad := range []string{"", "2", "2.12", "2.12.x", "latest", "nats:2.12.6", "2.12.6 "} {
+	for _, bad := range []string{"2", "2.12", "2.12.x", "latest", "nats:2.12.6", "2.12.6 "} {
 		if r := exec(t, "lint", "--server-version", bad, filepath.Join(dir, "shut.conf")); r.code != exitUsageOrConn || !strings.Contains(r.stderr, "three numbers like 2.12.3") {
 			t.Errorf("%q: %+v", bad, r)
 		}

@@ -202,7 +202,7 @@ func TestCompletion(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"audit", "--format", ""}, "text\njson\nmarkdown\n:4\n"},
+		{[]string{"audit", "--format", ""}, "text\njson\nmarkdown\nnagios\n:4\n"},
 		{[]string{"audit", "--fail-on", ""}, "critical\nwarning\ninfo\nnone\n:4\n"},
 		{[]string{"run", "--log-level", ""}, "info\ndebug\nwarn\nerror\n:4\n"},
 		{[]string{"audit", "--context", ""}, "prod\nstaging\n:4\n"},
