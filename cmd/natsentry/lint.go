@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -161,6 +162,9 @@ func (p *program) lint(ctx context.Context, flags *lintFlags, running *posture.S
 		return nil, err
 	}
 	in := &lintInput{words: words, env: env.any, version: string(flags.version)}
+	if running != nil {
+		in.version = cmp.Or(in.version, running.Version)
+	}
 	if err := p.lintSources(in, args); err != nil {
 		return nil, err
 	}
