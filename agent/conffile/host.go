@@ -49,7 +49,7 @@ func (h *Host) hide(secrets []string) {
 	for _, s := range append(secrets, h.text.secrets...) {
 		found[s] = true
 	}
-	h.text = &text{h.text.lines, longestFirst(found)}
+	h.text = &text{lines: h.text.lines, secrets: longestFirst(found)}
 }
 
 // line is a line as it may be shown.
@@ -58,7 +58,7 @@ func (h *Host) line(p posture.Place) (string, int) {
 	defer h.mu.Unlock()
 	if n, ok := h.cut[p.Line]; ok && p.Line <= len(h.text.lines) {
 		all := h.text.lines[p.Line-1]
-		shown := &text{[]string{all[:min(n, len(all))]}, h.text.secrets}
+		shown := &text{lines: []string{all[:min(n, len(all))]}, secrets: h.text.secrets}
 		line, column := shown.line(1, p.Column)
 		if line = strings.TrimRight(line, " "); line != "" {
 			line += " " + masked

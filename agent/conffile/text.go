@@ -16,6 +16,8 @@ const masked = "xxxxx"
 type text struct {
 	lines   []string
 	secrets []string // longest first
+
+	long map[int]string // long lines as they may be shown: many places may stand in one
 }
 
 func newText(all string, secrets []string) *text {
@@ -28,7 +30,16 @@ func (t *text) line(n, at int) (line string, column int) {
 		return "", 0
 	}
 	all := t.lines[n-1]
-	line = mask(all, t.secrets)
+	line, known := t.long[n]
+	if !known {
+		line = mask(all, t.secrets)
+	}
+	if !known && len(all) > longestShown {
+		if t.long == nil {
+			t.long = map[int]string{}
+		}
+		t.long[n] = line
+	}
 	before := mask(all[:min(max(at-1, 0), len(all))], t.secrets)
 	if at > 0 && strings.HasPrefix(line, before) && len(before) < len(line) {
 		column = len(before) + 1

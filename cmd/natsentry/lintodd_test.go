@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 	"unicode/utf8"
 )
 
@@ -84,14 +83,10 @@ func TestLintOddFiles(t *testing.T) {
 		if !filepath.IsAbs(path) {
 			path = in(path)
 		}
-		began := time.Now()
 		r := exec(t, "lint", path)
 		flat := strings.Join(strings.Fields(r.stdout+r.stderr), " ")
 		if r.code != tc.code || !strings.Contains(r.stdout+r.stderr, tc.want) && !strings.Contains(flat, tc.want) {
 			t.Errorf("%s ended with %d, want %d and %q:\n%.3000s%s", tc.name, r.code, tc.code, tc.want, r.stdout, r.stderr)
-		}
-		if took := time.Since(began); took > 20*time.Second {
-			t.Errorf("%s took %s", tc.name, took)
 		}
 		if strings.Contains(r.stdout+r.stderr, secret) {
 			t.Errorf("%s: its secret is told", tc.name)
