@@ -47,27 +47,8 @@ func (t lintRenderer) report(w *bufio.Writer, r *finding.Report) error {
 	if t.compared != nil {
 		t.item(w, "  ", t.compared.tell(t))
 	}
-	shown, collapsed, waived := groups(r, t.verbose)
-	for _, g := range shown {
-		t.group(w, g)
-	}
-	for i, g := range collapsed {
-		if i == 0 {
-			fmt.Fprintln(w)
-		}
-		fmt.Fprintf(w, "%s  %s  %s: %s\n", t.severity(check.Info), clean(g.first.Check), g.title, plural(len(g.findings), "finding", "findings"))
-	}
-	if len(collapsed) > 0 {
-		fmt.Fprintf(w, "%s\n", t.in(faint, "--verbose shows info findings in full."))
-	}
-	if len(r.Findings) == 0 {
-		fmt.Fprintf(w, "\nNo findings.\n")
-	}
-	for _, g := range waived {
-		t.waived(w, g)
-	}
-	doors, findings := totals(r)
-	fmt.Fprintf(w, "\n%s %s\n%s %s\n", t.in(bold, "Doors:   "), doors, t.in(bold, "Findings:"), findings)
+	t.findings(w, r, t.group, t.waived)
+	t.totals(w, r)
 	return nil
 }
 

@@ -30,9 +30,18 @@ type textRenderer struct {
 func (t textRenderer) report(w *bufio.Writer, r *finding.Report) error {
 	fmt.Fprintf(w, "%s\n\n", t.in(bold, headline(r)))
 	t.matrix(w, r)
+	t.findings(w, r, t.group, t.waived)
+	t.gaps(w, r)
+	t.totals(w, r)
+	return nil
+}
+
+// findings writes those that count, one group each, then the info findings in a
+// line each, and last those that are accepted.
+func (t textRenderer) findings(w *bufio.Writer, r *finding.Report, full, accepted func(*bufio.Writer, group)) {
 	shown, collapsed, waived := groups(r, t.verbose)
 	for _, g := range shown {
-		t.group(w, g)
+		full(w, g)
 	}
 	for i, g := range collapsed {
 		if i == 0 {
@@ -47,12 +56,13 @@ func (t textRenderer) report(w *bufio.Writer, r *finding.Report) error {
 		fmt.Fprintf(w, "\nNo findings.\n")
 	}
 	for _, g := range waived {
-		t.waived(w, g)
+		accepted(w, g)
 	}
-	t.gaps(w, r)
+}
+
+func (t textRenderer) totals(w *bufio.Writer, r *finding.Report) {
 	doors, findings := totals(r)
 	fmt.Fprintf(w, "\n%s %s\n%s %s\n", t.in(bold, "Doors:   "), doors, t.in(bold, "Findings:"), findings)
-	return nil
 }
 
 // tableStyle is a table without frames: narrow, and fit for copying.
