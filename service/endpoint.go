@@ -131,12 +131,16 @@ func (s *Service) receive(e endpoint, r micro.Request) {
 		s.respondError(r, err)
 		return
 	}
-	go s.forward(e, r) // handlers of one endpoint run one after the other
+	go s.forward(e, later{r}) // handlers of one endpoint run one after the other
 }
 
 func (s *Service) handle(e endpoint, r request) {
 	if !e.scan {
 		s.answer(e, r, s.state)
+		return
+	}
+	if _, err := parse(e, r.Data()); err != nil {
+		s.respondError(r, err)
 		return
 	}
 	select {
@@ -149,7 +153,7 @@ func (s *Service) handle(e endpoint, r request) {
 	// the same sweep must wait beside each other.
 	go func() {
 		defer func() { <-s.scans }()
-		s.answer(e, r, s.sweep)
+		s.answer(e, later{r}, s.sweep)
 	}()
 }
 

@@ -50,7 +50,7 @@ func (s *Service) lead(leading bool) {
 }
 
 // forward has the leader answer a request.
-func (s *Service) forward(e endpoint, r micro.Request) {
+func (s *Service) forward(e endpoint, r request) {
 	limit := forwardTime
 	if e.scan {
 		limit = scanTime
@@ -86,6 +86,15 @@ type request interface {
 	Subject() string
 	Respond(data []byte, opts ...micro.RespondOpt) error
 	Error(code, text string, data []byte, opts ...micro.RespondOpt) error
+}
+
+// later is a request that is answered when its handler has returned already. What
+// Error notes is read by the micro package at that moment, so this one notes
+// nothing: such refusals are no errors in `nats micro stats`.
+type later struct{ request }
+
+func (l later) Error(code, text string, data []byte, _ ...micro.RespondOpt) error {
+	return l.Respond(data, micro.WithHeaders(micro.Headers{micro.ErrorCodeHeader: {code}, micro.ErrorHeader: {text}}))
 }
 
 var (
