@@ -152,17 +152,23 @@ func lintTruths(t *testing.T, c *truthCase, l *linted, s *fleet.Server) []truth 
 	return out
 }
 
+// startTried starts the server of a case that has options, beside another one.
+func startTried(t *testing.T, c *truthCase) (*fleet.Server, error) {
+	t.Helper()
+	f := start(t, fleet.Spec{Name: "hub", Config: hub})
+	spec := fleet.Spec{Name: "tried", Config: c.config}
+	spec.Options = func(o *server.Options) {
+		c.options(func(label string) string { return f.Server("tried").Addr(label) }, o)
+		o.StoreDir = t.TempDir()
+	}
+	return f.Add(t.Context(), spec)
+}
+
 // askLint asks lint and the stranger about every configuration.
 func askLint(t *testing.T, cases []truthCase) []answer {
 	t.Helper()
 	return askEach(t, cases, func(t *testing.T, c *truthCase) answer {
-		f := start(t, fleet.Spec{Name: "hub", Config: hub})
-		spec := fleet.Spec{Name: "tried", Config: c.config}
-		spec.Options = func(o *server.Options) {
-			c.options(func(label string) string { return f.Server("tried").Addr(label) }, o)
-			o.StoreDir = t.TempDir()
-		}
-		s, err := f.Add(t.Context(), spec)
+		s, err := startTried(t, c)
 		if err != nil {
 			return answer{asked: true, refuse: err, lint: lintCase(t, c, nil)}
 		}

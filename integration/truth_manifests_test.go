@@ -14,7 +14,6 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/natsentry/natsentry/agent/manifest"
-	"github.com/natsentry/natsentry/integration/fleet"
 )
 
 // The manifests in testdata are about what the official Helm chart renders, and
@@ -141,13 +140,7 @@ func manifestCase(t *testing.T, name string, c *manifest.Configuration, includes
 
 func askManifest(t *testing.T, c *truthCase, from *manifest.Configuration) answer {
 	t.Helper()
-	f := start(t, fleet.Spec{Name: "hub", Config: hub})
-	spec := fleet.Spec{Name: "tried", Config: c.config}
-	spec.Options = func(o *server.Options) {
-		c.options(func(label string) string { return f.Server("tried").Addr(label) }, o)
-		o.StoreDir = t.TempDir()
-	}
-	s, err := f.Add(t.Context(), spec)
+	s, err := startTried(t, c)
 	if err != nil {
 		t.Fatalf("the server does not start: %v", err)
 	}

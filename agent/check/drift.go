@@ -64,15 +64,8 @@ func drift(s, r *posture.Server) Verdict {
 	} else {
 		v.Evidence = append(v.Evidence, reported(source, "config_digest: of another configuration, which was loaded at "+r.ConfigLoaded.UTC().Format(time.RFC3339)))
 	}
-	refused := s.ReloadRefused()
-	if len(refused) > 0 && v.Cause == causeReload {
-		v.Cause = causeRestart
-		v.Summary += ", and a reload will be refused"
-	}
 	if v.Cause != causeNoFile {
-		for _, why := range refused {
-			v.Evidence = append(v.Evidence, why.Place.Says(posture.Unknown, "a reload is refused: "+why.Text))
-		}
+		v = reloads(v, s)
 	}
 	changes := 0
 	for _, kind := range posture.DoorKinds() {
@@ -99,6 +92,33 @@ func drift(s, r *posture.Server) Verdict {
 		v.Evidence = append(v.Evidence, whole.Says(posture.Unknown, "nats-server would not come up again with it after a restart"))
 	} else if changes == 0 {
 		v.Evidence = append(v.Evidence, whole.Says(posture.Unknown, "a restart changes nothing of what is known of its doors"))
+	}
+	return v
+}
+
+// reloads adds what is known of a reload: never that it goes through, since a server
+// does not show all that it refuses to change.
+func reloads(v Verdict, s *posture.Server) Verdict {
+	refused := s.ReloadRefused()
+	certain := slices.ContainsFunc(refused, func(r posture.Refusal) bool { return r.Unless == "" })
+	switch {
+	case certain:
+		v.Cause = causeRestart
+		v.Summary += ", and a reload will be refused"
+	case len(refused) > 0:
+		v.Summary += ", and a reload may be refused"
+	}
+	for _, why := range refused {
+		text := "a reload is refused: " + why.Text
+		if why.Unless != "" {
+			text += ", unless " + why.Unless
+		}
+		v.Evidence = append(v.Evidence, why.Place.Says(posture.Unknown, text))
+	}
+	if !certain {
+		for _, key := range s.Config.ReloadUntold() {
+			v.Evidence = append(v.Evidence, key.Place.Says(posture.Unknown, "a reload is refused if "+key.Text+" is new or another one: the server does not show it"))
+		}
 	}
 	return v
 }

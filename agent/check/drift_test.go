@@ -29,7 +29,27 @@ func TestDrift(t *testing.T) {
 		"without a file": {"", func(_ *posture.Config, r *posture.Server) { r.NoConfigFile = posture.Yes }, Fail, causeNoFile, "started without a configuration file"},
 		"another port": {another, func(_ *posture.Config, r *posture.Server) {
 			r.Door(posture.Client).Port = 1
-		}, Fail, causeRestart, "a reload is refused: the client port is not moved from 1 to"},
+		}, Fail, causeReload, "a reload is refused: the client port is not moved from 1 to"},
+		"another port, by a flag maybe": {another, func(_ *posture.Config, r *posture.Server) {
+			r.Door(posture.Client).Host, r.Door(posture.Client).Port = "0.0.0.0", 1
+		}, Fail, causeReload, "unless the server has the flag -p"},
+		"another port, and no flag": {another, func(c *posture.Config, r *posture.Server) {
+			c.FlagsKnown = true
+			r.Door(posture.Client).Host, r.Door(posture.Client).Port = "0.0.0.0", 1
+		}, Fail, causeRestart, "and a reload will be refused"},
+		"another websocket port": {another, func(_ *posture.Config, r *posture.Server) {
+			on(posture.Websocket, "0.0.0.0")(r)
+		}, Fail, causeRestart, "the websocket port is not opened or shut"},
+		"refused by another release": {another, func(c *posture.Config, r *posture.Server) {
+			c.Refused, c.Rules, r.Version = []posture.Remark{{Text: "x"}}, "2.15.2", "2.12.3"
+		}, Fail, causeReload, "unless 2.12.3 takes it"},
+		"what is not shown": {another, func(c *posture.Config, _ *posture.Server) {
+			c.Keys = map[string]posture.Place{"no_auth_user": {File: "n1.conf", Line: 3}}
+		}, Fail, causeReload, "a reload is refused if no_auth_user is new or another one"},
+		"two spellings": {another, func(c *posture.Config, r *posture.Server) {
+			c.Spellings = make([]posture.Spelling, 1)
+			on(posture.Websocket, "0.0.0.0")(r)
+		}, Fail, causeReload, "config_digest: of another configuration"},
 		"closed, and open then": {another, func(_ *posture.Config, r *posture.Server) {
 			r.Door(posture.Client).Access, r.Door(posture.Client).Basis = posture.Closed, posture.Reported
 		}, Fail, causeReload, "the client port is open after a restart; now it is closed (reported)"},

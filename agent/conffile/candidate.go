@@ -29,8 +29,13 @@ func Candidate(src Source) (*inside.Candidate, error) {
 		return nil, err
 	}
 	o := r.load()
-	for _, u := range r.config.Unset {
-		return nil, fmt.Errorf("nats-server would not start: %s: %s is the variable %q, which has no value here", u.Place, u.Key, u.Name)
+	if len(r.config.Unset) > 0 {
+		u := r.config.Unset[0]
+		name := "a variable" // its name may be a secret: a password that begins with a dollar
+		if u.Name != "" {
+			name = "the variable " + u.Name
+		}
+		return nil, fmt.Errorf("nats-server would not start: %s: %s is %s, which has no value here", u.Place, u.Key, name)
 	}
 	for _, s := range r.config.Spellings {
 		if s.Auth {

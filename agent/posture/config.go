@@ -49,6 +49,8 @@ type Config struct {
 
 	Marks   []uint64 // MarkOf the digests that servers give it; nil where that cannot be told
 	Running *Server  // a server that is meant to run with it; nil where none was named
+
+	FlagsKnown bool // it is known which flags the server is started with beside -c
 }
 
 // markSeed makes that nothing can be told from a mark, outside of this process.

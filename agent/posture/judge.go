@@ -40,12 +40,12 @@ func Judge(s *Server) {
 // own TLS, and a no_auth_user may be limited to that way.
 func (s *Server) doubtMQTT(d *Door) {
 	ws := s.Door(Websocket)
-	if d.Kind != MQTT || d.Access != Closed || ws == nil || ws.On == No {
+	if d.Kind != MQTT || d.Access != Closed || ws == nil || ws.On != Yes {
 		return
 	}
 	if s.noAuthUserSuspected() || slices.ContainsFunc(s.touches(MQTT), func(t *Touch) bool { return t.CertAsked }) {
 		d.Access, d.Basis = Unknown, Reported
-		why := Evidence{Basis: Reported, Source: "VARZ websocket", Value: "its path /mqtt leads to the same users, and is not touched"}
+		why := Evidence{Basis: Reported, Source: "the websocket port", Value: "its path /mqtt leads to the same users, and is not touched"}
 		d.Evidence = slices.Insert(d.Evidence, 0, why)
 	}
 }
@@ -59,6 +59,7 @@ func (s *Server) judgeByTouch() {
 		if len(s.touches(d.Kind)) > 0 {
 			s.gatherTouches(d)
 			d.decide()
+			s.doubtMQTT(d)
 			s.explain(d)
 		}
 	}

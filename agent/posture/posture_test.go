@@ -133,3 +133,20 @@ func TestCompareTellsRestartsFromChanges(t *testing.T) {
 		}
 	}
 }
+
+// TestOtherWayToMQTT: a certificate that the MQTT port asks for guards nothing as long
+// as the websocket port leads there as well.
+func TestOtherWayToMQTT(t *testing.T) {
+	for _, heard := range []Input{0, Varz} {
+		for ws, want := range map[Tri]Access{Yes: Unknown, No: Closed} {
+			for asked, want := range map[bool]Access{true: want, false: Closed} {
+				s := &Server{Heard: heard, AuthRequired: Yes, Doors: []Door{{Kind: Client, On: Yes}, {Kind: Websocket, On: ws}, {Kind: MQTT, On: Yes}}}
+				s.Touches = []Touch{{Door: MQTT, Access: Closed, CertAsked: asked, Answer: "no"}}
+				Judge(s)
+				if d := s.Door(MQTT); d.Access != want || want == Unknown && d.Reason != "the websocket port: its path /mqtt leads to the same users, and is not touched" {
+					t.Errorf("VARZ heard: %v, websocket %v, certificate asked %v: %s (%s) %s", heard != 0, ws, asked, d.Access, d.Basis, d.Reason)
+				}
+			}
+		}
+	}
+}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -9,7 +8,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -29,6 +27,7 @@ const stdinName = "stdin"
 type lintFlags struct {
 	system, policy, envFile, args, baseline string
 	running                                 string
+	argsKnown                               bool // all of them were told, if only that there are none
 	wait                                    time.Duration
 	version                                 release
 	loopbackExposed                         bool
@@ -91,6 +90,7 @@ Secret that is mounted there, with its flags and variables. Exit codes:
 	cmd.Flags().BoolVar(&flags.loopbackExposed, "loopback-exposed", false, "listeners on loopback count as reachable: something forwards to them")
 	cmd.Flags().StringVar(&flags.policy, "policy", "", "policy `file`: the findings that are accepted, by whom, why and until when")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		flags.argsKnown = cmd.Flags().Changed("args")
 		running, err := flags.askRunning(p, cmd)
 		if err != nil {
 			return p.asPlugin(format.value, err)
@@ -181,7 +181,8 @@ func (p *program) lint(ctx context.Context, flags *lintFlags, running *posture.S
 		if len(files) != 1 {
 			return nil, fmt.Errorf("--running: %d configurations cannot all be what one server runs; name one", len(files))
 		}
-		files[0].Server.Config.Running = running
+		c := files[0].Server.Config
+		c.Running, c.FlagsKnown = running, flags.argsKnown || len(inManifests) > 0
 	}
 	l := judgeFiles(flags.system, files, policy, began)
 	l.notes = slices.Concat(in.notes, in.set.Left(inManifests), l.notes)
@@ -221,57 +222,6 @@ func judgeFiles(system string, files []*conffile.File, policy check.Policy, bega
 	finding.SortWorstFirst(findings)
 	l.report = finding.NewReport(snap, findings)
 	return l
-}
-
-// ignore waives the findings all of whose places a comment accepts, and says
-// which comments cannot count.
-func ignore(findings []finding.Finding, ignores []conffile.Ignore) []string {
-	told := map[string]bool{}
-	for i := range ignores {
-		g := &ignores[i]
-		if g.Inside {
-			told[fmt.Sprintf("%s: natsentry:ignore does not count in a value whose lines are not those of the file; a policy can accept findings there", g.Place)] = true
-			continue
-		}
-		if g.Reason == "" {
-			told[fmt.Sprintf("%s: natsentry:ignore wants checks and a reason, and does not count without", g.Place)] = true
-		}
-		for _, id := range g.Checks {
-			if check.Lookup(id) == nil {
-				told[fmt.Sprintf("%s: natsentry:ignore names no check %.40q", g.Place, id)] = true
-			}
-		}
-	}
-	for i := range findings {
-		f := &findings[i]
-		if f.Waived != nil || f.Check == "POLICY_001" {
-			continue
-		}
-		var by *conffile.Ignore
-		placed, covered := 0, 0
-		for _, e := range f.Evidence {
-			if e.Place == nil {
-				continue
-			}
-			placed++
-			for j := range ignores {
-				if ignores[j].Covers(f.Check, *e.Place) {
-					by = &ignores[j]
-					covered++
-					break
-				}
-			}
-		}
-		if by != nil && covered == placed {
-			f.Waived = &finding.Waiver{Reason: by.Reason, Owner: by.Place.String(), InSource: true}
-		}
-	}
-	notes := make([]string, 0, len(told))
-	for note := range told {
-		notes = append(notes, note)
-	}
-	slices.Sort(notes)
-	return notes
 }
 
 // lintVerdict turns a report on configurations into the program's verdict.
@@ -344,85 +294,6 @@ func readAll(ctx context.Context, sources []lintSource) ([]*conffile.File, error
 	}
 	if len(out) == 0 {
 		return files, nil // they include each other
-	}
-	return out, nil
-}
-
-// lintVariables are those of --env-file, and of the environment.
-type lintVariables struct{ given, around map[string]string }
-
-func (v *lintVariables) file(name string) (string, bool) {
-	value, ok := v.given[name]
-	return value, ok
-}
-
-// any gives variables: those of the file, and otherwise the environment's.
-func (v *lintVariables) any(name string) (string, bool) {
-	if value, ok := v.given[name]; ok {
-		return value, ok
-	}
-	value, ok := v.around[name]
-	return value, ok
-}
-
-func (p *program) lintEnv(file string) (*lintVariables, error) {
-	env := &lintVariables{map[string]string{}, map[string]string{}}
-	for _, kv := range p.env {
-		if name, value, ok := strings.Cut(kv, "="); ok {
-			env.around[name] = value
-		}
-	}
-	if file != "" {
-		text, err := conffile.Disk(file)
-		if err != nil {
-			return nil, fmt.Errorf("--env-file %s: %w", file, err)
-		}
-		s := bufio.NewScanner(strings.NewReader(string(text)))
-		s.Buffer(nil, len(text)+1)
-		for n := 1; s.Scan(); n++ {
-			line := strings.TrimSpace(s.Text())
-			if line == "" || strings.HasPrefix(line, "#") {
-				continue
-			}
-			name, value, ok := strings.Cut(strings.TrimPrefix(line, "export "), "=")
-			if !ok || strings.ContainsAny(name, " \t") || name == "" {
-				return nil, fmt.Errorf("--env-file %s: line %d is not NAME=VALUE", file, n)
-			}
-			env.given[name] = value
-		}
-	}
-	return env, nil
-}
-
-// splitWords splits flags into words, as a shell does with spaces and quotes.
-func splitWords(text string) ([]string, error) {
-	var out []string
-	var word strings.Builder
-	quote, inside := rune(0), false
-	for _, r := range text {
-		switch {
-		case quote != 0 && r == quote:
-			quote = 0
-		case quote != 0:
-			word.WriteRune(r)
-		case r == '\'' || r == '"':
-			quote, inside = r, true
-		case r == ' ' || r == '\t' || r == '\n':
-			if inside {
-				out = append(out, word.String())
-				word.Reset()
-			}
-			inside = false
-		default:
-			word.WriteRune(r)
-			inside = true
-		}
-	}
-	if quote != 0 {
-		return nil, errors.New("a quote is not closed")
-	}
-	if inside {
-		out = append(out, word.String())
 	}
 	return out, nil
 }

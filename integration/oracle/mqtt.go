@@ -15,27 +15,34 @@ import (
 )
 
 func mqttWays(address string) []way {
+	return mqttOver(address, "MQTT", "MQTT over TLS", func(conn net.Conn) result { return mqttSession(conn) })
+}
+
+func mqttWebsocketWays(address string) []way {
+	return mqttOver(address, "MQTT over ws", "MQTT over wss", func(conn net.Conn) result { return mqttWebsocket(conn, address) })
+}
+
+// mqttOver tries a session in plaintext, and over TLS.
+func mqttOver(address, plaintext, encrypted string, try func(net.Conn) result) []way {
+	over := func(name string, wrap func(net.Conn) net.Conn) way {
+		return way{name, func(ctx context.Context) result {
+			conn, err := dial(ctx, address)
+			if err != nil {
+				return nothing("%v", err)
+			}
+			defer conn.Close()
+			_ = conn.SetDeadline(time.Now().Add(clientTimeout)) // a failure shows in the reads
+			return try(wrap(conn))
+		}}
+	}
 	return []way{
-		{"MQTT", func(ctx context.Context) result { return mqtt(ctx, address, false) }},
-		{"MQTT over TLS", func(ctx context.Context) result { return mqtt(ctx, address, true) }},
+		over(plaintext, func(conn net.Conn) net.Conn { return conn }),
+		over(encrypted, func(conn net.Conn) net.Conn { return tls.Client(conn, careless()) }),
 	}
 }
 
-// mqtt opens an MQTT 3.1.1 session without user name and password, and asks
+// mqttSession opens an MQTT 3.1.1 session without user name and password, and asks
 // for a sign of life in it.
-func mqtt(ctx context.Context, address string, encrypted bool) result {
-	conn, err := dial(ctx, address)
-	if err != nil {
-		return nothing("%v", err)
-	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(clientTimeout)) // a failure shows in the reads
-	if encrypted {
-		conn = tls.Client(conn, careless())
-	}
-	return mqttSession(conn)
-}
-
 func mqttSession(conn io.ReadWriter) result {
 	const cleanSession, keepAlive = 2, 60
 	id := "stranger-" + nuid.Next() // a second one of the same name would end the first
@@ -66,25 +73,9 @@ func mqttSession(conn io.ReadWriter) result {
 	return in("CONNACK 0")
 }
 
-func mqttWebsocketWays(address string) []way {
-	return []way{
-		{"MQTT over ws", func(ctx context.Context) result { return mqttWebsocket(ctx, address, false) }},
-		{"MQTT over wss", func(ctx context.Context) result { return mqttWebsocket(ctx, address, true) }},
-	}
-}
-
 // mqttWebsocket opens the same session through the websocket port.
-func mqttWebsocket(ctx context.Context, address string, encrypted bool) result {
-	conn, err := dial(ctx, address)
-	if err != nil {
-		return nothing("%v", err)
-	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(clientTimeout)) // a failure shows in the reads
-	if encrypted {
-		conn = tls.Client(conn, careless())
-	}
-	_, err = fmt.Fprintf(conn, "GET /mqtt HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
+func mqttWebsocket(conn net.Conn, address string) result {
+	_, err := fmt.Fprintf(conn, "GET /mqtt HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"+
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: c3RyYW5nZXJzdHJhbmdlcg==\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n", address)
 	if err != nil {
 		return broken(err)
