@@ -32,6 +32,7 @@ type trustLoop struct {
 }
 
 type trustResult struct {
+	turn  *turn
 	trust *posture.Trust
 	ids   []string // those that were looked at; nil: all
 	err   error
@@ -79,10 +80,10 @@ func (l *loop) startAccounts(ctx context.Context) {
 		}
 	}
 	l.trust.looking, l.trust.every = true, false
-	prev := l.snap
+	turn, prev := l.turn, l.snap
 	go func() {
 		trust, err := l.collector.LookAtAccounts(ctx, prev, ids)
-		l.trust.looked <- trustResult{trust, ids, err}
+		l.trust.looked <- trustResult{turn, trust, ids, err}
 	}()
 }
 
@@ -93,6 +94,9 @@ func (l *loop) onAccounts(ctx context.Context, r trustResult) {
 		l.startAccounts(ctx)
 	case len(l.trust.due) > 0:
 		l.trust.timer.atMost(confirm)
+	}
+	if r.turn != l.turn {
+		return
 	}
 	if r.err != nil {
 		if ctx.Err() == nil {

@@ -97,6 +97,7 @@ type Agent struct {
 
 	// owned by whoever sweeps: Run, or the caller of Sweep
 	policy       check.Policy
+	epoch        uint64 // of the latest state
 	ledger       *finding.Ledger
 	lastSessions time.Time
 	inside       *inside
@@ -166,7 +167,7 @@ func New(nc *nats.Conn, cfg Config, opts ...Option) (*Agent, error) {
 // Config is the configuration in force, defaults filled in.
 func (a *Agent) Config() Config { return a.cfg }
 
-// State is the latest published state, or nil before the first sweep.
+// State is the latest published state, or nil before the first sweep of a turn.
 func (a *Agent) State() *State { return a.state.Load() }
 
 // Leading tells whether it is this agent's turn to sweep and to tell.
@@ -298,6 +299,7 @@ func (a *Agent) judge(ctx context.Context, snap *posture.Snapshot, swept bool) *
 		state.Watch = a.collector.WatchCost()
 	}
 	a.state.Store(state)
+	a.epoch = snap.Epoch
 	a.log.Debug("judged", slog.Uint64("epoch", snap.Epoch), slog.Bool("swept", swept), slog.Int("expected", snap.Expected), slog.Int("heard", snap.Heard),
 		slog.Int("gaps", len(snap.Gaps)), slog.Int("findings", len(state.Findings)), slog.Int("transitions", len(transitions)),
 		slog.Duration("took", snap.Took))
@@ -305,11 +307,4 @@ func (a *Agent) judge(ctx context.Context, snap *posture.Snapshot, swept bool) *
 		a.sink.Judged(ctx, state, transitions)
 	}
 	return state
-}
-
-func (a *Agent) epoch() uint64 {
-	if s := a.snapshot(); s != nil {
-		return s.Epoch
-	}
-	return 0
 }

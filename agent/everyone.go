@@ -141,6 +141,7 @@ func (l *loop) hurry(results []check.Result) {
 
 // everyoneResult is what one server told.
 type everyoneResult struct {
+	turn     *turn
 	server   *posture.Server // as it was when it was asked
 	at       time.Time
 	sessions posture.Sessions
@@ -159,9 +160,9 @@ func (l *loop) startEveryone(ctx context.Context) {
 		return
 	}
 	l.asking = true
-	snap := l.snap
+	turn, snap := l.turn, l.snap
 	go func() {
-		r := everyoneResult{server: s, at: l.now()}
+		r := everyoneResult{turn: turn, server: s, at: l.now()}
 		r.sessions, r.gap, r.err = l.collector.Everyone(ctx, snap, s)
 		l.told <- r
 	}()
@@ -170,6 +171,10 @@ func (l *loop) startEveryone(ctx context.Context) {
 // onEveryone takes what a server told about who is inside.
 func (l *loop) onEveryone(r everyoneResult) {
 	l.asking = false
+	if r.turn != l.turn {
+		l.everyone.atMost(everyonePause)
+		return
+	}
 	if l.snap == nil || !l.Leading() {
 		return
 	}

@@ -59,24 +59,22 @@ var (
 // looks and touches work beside it and send it what they bring.
 type loop struct {
 	*Agent
-	snap *posture.Snapshot // nil before the first sweep
+	*turn
 
 	sweeping    bool
 	sweepAgain  bool // another sweep is wanted after the one under way
 	sessionsToo bool // with sessions and accounts
 	swept       chan sweepResult
-	base        *posture.Snapshot // that the sweep under way started from
-	replies     []chan scanned    // that wait for the sweep under way
-	nextReplies []chan scanned    // that wait for the one after it
-	ready       []chan scanned    // that wait for the verdict of the sweep that is done
+	replies     []chan scanned // that wait for the sweep under way
+	nextReplies []chan scanned // that wait for the one after it
+	ready       []chan scanned // that wait for the verdict of the sweep that is done
 	soon        timer
 
-	looks    int             // that are under way
-	inSight  map[string]bool // servers that are being looked at
-	looked   chan lookResult
-	pursuits map[chase]*pursuit // servers to look at
-	look     timer
-	churned  budget
+	looks   int             // that are under way
+	inSight map[string]bool // servers that are being looked at
+	looked  chan lookResult
+	look    timer
+	churned budget
 
 	poll *time.Ticker
 
@@ -84,16 +82,8 @@ type loop struct {
 	told     chan everyoneResult
 	everyone timer
 
-	dirty    bool            // something is to be judged
-	full     bool            // it is a whole sweep
-	awaiting map[string]bool // servers whose touches the verdict waits for
-	settle   timer
-
-	reloads map[string]posture.Reload // requests that were heard, by server
-	loaded  map[string]time.Time      // when a server was seen to have loaded a configuration
-	unfound map[string]*sighting      // servers that were heard and that no sweep found
+	settle  timer
 	sighted budget
-	visits  map[string][]posture.Session
 	visit   timer
 	claims  timer
 	claimed time.Time
@@ -102,12 +92,14 @@ type loop struct {
 }
 
 type sweepResult struct {
+	turn     *turn
 	snap     *posture.Snapshot
 	err      error
 	accounts bool // it is time to look at them
 }
 
 type lookResult struct {
+	turn    *turn
 	look    *collect.Look
 	targets map[string]bool // ids that were looked at; true: and are to be touched
 	err     error
@@ -130,6 +122,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		return fmt.Errorf("agent: %w", err)
 	}
 	l := newLoop(a)
+	defer l.poll.Stop()
 	defer l.stopTimers()
 	tick := time.NewTicker(a.cfg.Interval)
 	defer tick.Stop()
@@ -148,11 +141,9 @@ func (a *Agent) Run(ctx context.Context) error {
 
 func newLoop(a *Agent) *loop {
 	l := &loop{
-		Agent: a, snap: a.snapshot(),
-		swept: make(chan sweepResult, 1), looked: make(chan lookResult, maxLooks), inSight: map[string]bool{},
-		told: make(chan everyoneResult, 1), pursuits: map[chase]*pursuit{}, awaiting: map[string]bool{}, reloads: map[string]posture.Reload{},
-		loaded: map[string]time.Time{}, unfound: map[string]*sighting{}, sighted: budget{each: time.Second, most: sightSweeps}, visits: map[string][]posture.Session{},
-		poll: time.NewTicker(max(a.cfg.WatchInterval, time.Millisecond)), churned: budget{each: time.Second, most: churnLooks},
+		Agent: a, turn: newTurn(a.snapshot()),
+		swept: make(chan sweepResult, 1), looked: make(chan lookResult, maxLooks), inSight: map[string]bool{}, told: make(chan everyoneResult, 1),
+		poll: time.NewTicker(max(a.cfg.WatchInterval, time.Millisecond)), churned: budget{each: time.Second, most: churnLooks}, sighted: budget{each: time.Second, most: sightSweeps},
 		trust: newTrustLoop(),
 	}
 	if a.cfg.WatchInterval < 0 {
@@ -219,7 +210,6 @@ func (l *loop) step(ctx context.Context, tick <-chan time.Time, connection <-cha
 }
 
 func (l *loop) stopTimers() {
-	l.poll.Stop()
 	for _, t := range []*timer{&l.soon, &l.look, &l.settle, &l.visit, &l.claims, &l.everyone, &l.trust.timer} {
 		t.stop()
 	}
@@ -233,41 +223,9 @@ func (l *loop) onConnection(status nats.Status) error {
 	case nats.CLOSED:
 		return fmt.Errorf("agent: the connection was closed: %w", cmp.Or(l.nc.LastError(), nats.ErrConnectionClosed))
 	default:
-		l.log.Warn("connection lost; what is known is getting old", slog.Uint64("epoch", l.epoch()))
+		l.log.Warn("connection lost; what is known is getting old", slog.Uint64("epoch", l.epoch))
 	}
 	return nil
-}
-
-// onTurn begins or ends leading.
-func (l *loop) onTurn(ctx context.Context, t Turn) {
-	was := l.leading.Swap(t.Lead)
-	if !t.Lead {
-		if was {
-			l.log.Warn("another agent leads")
-		}
-		l.refuse(ErrNotLeading)
-		return
-	}
-	l.log.Info("leading", slog.Int("known", len(t.Book)))
-	l.ledger.Restore(t.Book)
-	for i := range t.Book {
-		if s := t.Book[i].Finding.Scope; t.Book[i].Stands() && s.Kind == check.KindServer {
-			l.collector.Recall(s.ServerID, s.Server, s.Cluster)
-		}
-	}
-	if l.snap == nil || !was {
-		l.startSweep(ctx)
-		return
-	}
-	l.judgeNow(ctx)
-}
-
-// refuse answers all who wait for a sweep.
-func (l *loop) refuse(err error) {
-	for _, r := range slices.Concat(l.replies, l.nextReplies, l.ready) {
-		r <- scanned{err: err}
-	}
-	l.replies, l.nextReplies, l.ready = nil, nil, nil
 }
 
 func (l *loop) onScan(ctx context.Context, reply chan scanned) {
@@ -291,7 +249,7 @@ func (l *loop) startSweep(ctx context.Context) {
 	}
 	l.sweeping, l.sweepAgain, l.base = true, false, l.snap
 	l.replies, l.nextReplies = l.nextReplies, nil
-	prev := l.snap
+	prev, turn := l.snap, l.turn
 	sessions, accounts := l.sessionsDue(l.sessionsToo), l.accountsDue(prev, l.sessionsToo || l.trust.all)
 	l.sessionsToo, l.trust.all = false, false
 	// Doors do not wait for accounts, of which there may be many; whoever asked
@@ -299,7 +257,7 @@ func (l *loop) startSweep(ctx context.Context) {
 	wait := accounts && len(l.replies) > 0
 	go func() {
 		snap, err := l.gather(ctx, prev, sessions, wait)
-		l.swept <- sweepResult{snap, err, accounts && !wait}
+		l.swept <- sweepResult{turn, snap, err, accounts && !wait}
 	}()
 }
 
@@ -312,6 +270,9 @@ func (l *loop) onSwept(ctx context.Context, r sweepResult) error {
 			l.startSweep(ctx)
 		}
 	}()
+	if r.turn != l.turn {
+		return nil
+	}
 	if r.err != nil {
 		l.trust.all = l.trust.all || r.accounts
 		for _, reply := range l.replies {
@@ -323,7 +284,7 @@ func (l *loop) onSwept(ctx context.Context, r sweepResult) error {
 		case l.snap == nil && (errors.Is(r.err, collect.ErrNotSystemAccount) || errors.Is(r.err, collect.ErrNotPermitted)):
 			return r.err // what the next sweep cannot do either is for the user to mend
 		default:
-			l.log.Error("sweep failed; the last state stands", slog.Any("error", r.err), slog.Uint64("epoch", l.epoch()))
+			l.log.Error("sweep failed; the last state stands", slog.Any("error", r.err), slog.Uint64("epoch", l.epoch))
 		}
 		return nil
 	}
@@ -332,6 +293,7 @@ func (l *loop) onSwept(ctx context.Context, r sweepResult) error {
 	}
 	l.ready = append(l.ready, l.replies...)
 	l.replies = nil
+	r.snap.Epoch = max(r.snap.Epoch, l.epoch+1) // epochs go on from turn to turn
 	l.snap = l.merge(r.snap)
 	l.snap.Gaps = append(l.snap.Gaps, l.inside.open(l.snap.Servers, l.now())...)
 	if r.accounts {
@@ -362,20 +324,33 @@ func (l *loop) probeWait() time.Duration {
 // and has all judged when they have ended, or after so long.
 func (l *loop) touch(ctx context.Context, servers []*posture.Server, wait time.Duration) {
 	l.dirty = true
-	if l.toucher != nil {
-		jobs := l.toucher.plan(servers, l.now())
-		for _, j := range jobs {
-			l.awaiting[j.server] = true
-		}
-		if len(jobs) > 0 {
-			l.toucher.start(ctx, jobs)
-		}
-	}
+	l.startTouches(ctx, servers)
 	if len(l.awaiting) == 0 {
 		l.verdict(ctx)
 		return
 	}
 	l.settle.atMost(wait)
+}
+
+func (l *loop) startTouches(ctx context.Context, servers []*posture.Server) {
+	if l.toucher == nil {
+		return
+	}
+	jobs := l.toucher.plan(servers, l.now())
+	for _, j := range jobs {
+		l.awaiting[j.server] = true
+	}
+	if len(jobs) > 0 {
+		l.toucher.start(ctx, jobs)
+	}
+}
+
+// touchLate starts the touches that could not begin when they came due: others
+// were under way at the same server, for a configuration that is no more.
+func (l *loop) touchLate(ctx context.Context) {
+	l.startTouches(ctx, slices.DeleteFunc(slices.Clone(l.snap.Servers), func(s *posture.Server) bool {
+		return !slices.ContainsFunc(s.Doors, func(d posture.Door) bool { return d.Pending })
+	}))
 }
 
 // onTouched takes what touches have found. The servers that the loop holds may
@@ -424,6 +399,7 @@ func (l *loop) judgeNow(ctx context.Context) {
 	l.ready = nil
 	l.hurry(state.Results)
 	l.lookAgain()
+	l.touchLate(ctx)
 }
 
 // lookAgain arranges the second look that what has passed once needs to end.

@@ -91,12 +91,12 @@ func (l *loop) startLook(ctx context.Context) {
 	}
 	if len(targets) > 0 {
 		l.looks++
-		prev, ids := l.snap, slices.Collect(maps.Keys(targets))
+		turn, prev, ids := l.turn, l.snap, slices.Collect(maps.Keys(targets))
 		go func() {
 			ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 			defer cancel()
 			look, err := l.collector.Look(ctx, prev, ids)
-			l.looked <- lookResult{look, targets, err}
+			l.looked <- lookResult{turn, look, targets, err}
 		}()
 	}
 	l.schedule()
@@ -108,6 +108,9 @@ func (l *loop) onLooked(ctx context.Context, r lookResult) {
 		delete(l.inSight, id)
 	}
 	defer l.schedule()
+	if r.turn != l.turn {
+		return
+	}
 	if r.err != nil {
 		l.log.Warn("look failed; the next poll or sweep sees it", slog.Any("error", r.err))
 		return

@@ -42,6 +42,7 @@ type toucher struct {
 	before func(server string) // is told of every touch before it leaves traces
 
 	mu      sync.Mutex
+	turn    uint64 // counts the turns: a touch that an earlier one began says nothing
 	records map[touched]record
 	busy    map[string]bool // ids of servers that are being touched
 	ended   map[string]bool // ids of servers at which touches have ended since they were taken
@@ -80,6 +81,7 @@ func newToucher(cfg Probe, now func() time.Time, log *slog.Logger) *toucher {
 
 // job is the touches that are due at one server, one after the other.
 type job struct {
+	turn    uint64
 	server  string
 	targets []due
 }
@@ -91,6 +93,15 @@ type due struct {
 	addresses []string
 }
 
+// begin begins a turn. What was found before may have changed unseen: in operator
+// mode, and where a service decides, no configuration tells of it.
+func (t *toucher) begin() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.turn++
+	clear(t.records)
+}
+
 // plan lists what is due at servers, and marks them as being touched.
 func (t *toucher) plan(servers []*posture.Server, now time.Time) []job {
 	t.mu.Lock()
@@ -100,7 +111,7 @@ func (t *toucher) plan(servers []*posture.Server, now time.Time) []job {
 		if s.ID == "" || !s.Heard.Has(posture.Varz) || t.busy[s.ID] {
 			continue
 		}
-		j := job{server: s.ID}
+		j := job{turn: t.turn, server: s.ID}
 		for _, d := range t.targets(s) {
 			if r, ok := t.records[d.key]; !ok || r.of != d.of || !now.Before(r.due) {
 				j.targets = append(j.targets, d)
@@ -192,7 +203,7 @@ func (t *toucher) start(ctx context.Context, jobs []job) <-chan struct{} {
 				defer func() { <-t.slots }()
 				defer t.release(j.server)
 				for i, d := range j.targets {
-					t.touch(ctx, d)
+					t.touch(ctx, j.turn, d)
 					if i < len(j.targets)-1 {
 						t.tell(j.server) // of the last one its release tells
 					}
@@ -235,7 +246,7 @@ func (t *toucher) takeEnded() map[string]bool {
 	return ended
 }
 
-func (t *toucher) touch(ctx context.Context, d due) {
+func (t *toucher) touch(ctx context.Context, turn uint64, d due) {
 	out := posture.Touch{Door: d.key.door, Path: d.key.path, Reason: "no address of it is known that could be reached from here"}
 	for _, address := range d.addresses {
 		d.target.Address = address
@@ -250,8 +261,10 @@ func (t *toucher) touch(ctx context.Context, d due) {
 	t.log.Debug("touched", slog.String("server", d.key.server), slog.String("door", d.key.door.String()), slog.String("path", d.key.path),
 		slog.String("address", out.Address), slog.String("access", out.Access.String()), slog.Duration("took", out.Took))
 	t.mu.Lock()
-	t.records[d.key] = record{of: d.of, touch: out, due: out.At.Add(t.jittered(d.key))}
-	t.mu.Unlock()
+	defer t.mu.Unlock()
+	if turn == t.turn {
+		t.records[d.key] = record{of: d.of, touch: out, due: out.At.Add(t.jittered(d.key))}
+	}
 }
 
 // jittered spreads the touches of a fleet over time, each door at its own
@@ -277,7 +290,7 @@ func (t *toucher) attach(s *posture.Server) {
 	for _, d := range t.targets(s) {
 		if r, ok := t.records[d.key]; ok && r.of == d.of {
 			found = append(found, r.touch)
-		} else if t.busy[s.ID] {
+		} else {
 			s.Door(d.key.door).Pending = true
 		}
 	}

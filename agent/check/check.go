@@ -92,7 +92,7 @@ type Result struct {
 	Check   *Check
 	Scope   Scope
 	Looked  time.Time // when the subject was last looked at
-	Pending bool      // a touch is under way: what is unknown may be known soon
+	Pending bool      // a touch is due: what is unknown may be known soon
 	Verdict
 }
 

@@ -47,7 +47,7 @@ type Door struct {
 	Basis    Basis
 	Cause    Cause    // why it is open; "" when it is not, or when the evidence cannot tell
 	Reason   string   // why the access is unknown
-	Pending  bool     // a touch is under way that may change all this
+	Pending  bool     // a touch is due, or under way, that may change all this
 	Landing  *Landing // where a stranger lands; nil when that is not known
 	Evidence []Evidence
 }
