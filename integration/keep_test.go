@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -247,6 +248,70 @@ func TestCrashAtEveryStep(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestLateRecord: an agent is held up between its look at the lease and what it
+// writes, and writes when another one leads, which knows nothing of it.
+func TestLateRecord(t *testing.T) {
+	t.Parallel()
+	f := start(t, storeSpecs(t)...)
+	waitActive(t, f, f.Server("n1"), 3)
+	js := makeStore(t, f.Server("n2"))
+	var armed atomic.Bool
+	held, release := make(chan struct{}, 100), make(chan struct{})
+	nc := connectSys(t, f.Server("n1"))
+	first := startKeeping(t, nc, keepIn(t, nc, func(name string) {
+		if armed.Load() && name == "record" {
+			held <- struct{}{}
+			<-release
+		}
+	}))
+	defer first.end()
+	eventually(t, "the first agent leads", first.leads)
+	other := connectSys(t, f.Server("n1"))
+	second := startKeeping(t, other, keepIn(t, other, nil))
+	defer second.end()
+
+	armed.Store(true)
+	if err := f.Server("n3").Reload(t.Context(), doorOpen(true)); err != nil {
+		t.Fatal(err)
+	}
+	<-held
+	if err := f.Server("n3").Reload(t.Context(), doorOpen(false)); err != nil {
+		t.Fatal(err)
+	}
+	kv, err := js.KeyValue(t.Context(), service.StoreBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the second agent leads", func() bool {
+		if first.a.Leading() {
+			if _, err := kv.PutString(t.Context(), "test.lease", `{"holder":"nobody"}`); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		return second.leads() && second.a.State().Swept
+	})
+	if all := stored(t, js, "DOOR_001", "n3"); len(all) != 0 {
+		t.Fatalf("the first agent was not held up: %s", actionsOf(all))
+	}
+	// What else it finds is of the user who makes the store. Otherwise that record
+	// would be what the two of them collide at.
+	eventually(t, "the second agent keeps what it finds", func() bool {
+		keys, err := kv.ListKeys(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for range keys.Keys() {
+			n++
+		}
+		return n > 1 // beside the lease
+	})
+	close(release)
+	eventually(t, "the late one is kept", func() bool { return strings.HasPrefix(actionsOf(stored(t, js, "DOOR_001", "n3")), "opened") })
+	eventually(t, "and ended", func() bool { return actionsOf(stored(t, js, "DOOR_001", "n3")) == "opened resolved" })
 }
 
 // TestStoreGoesAndComes: transitions are told while the store is gone, wait for

@@ -73,6 +73,7 @@ type inJetStream struct {
 	leaseRevision uint64
 	seenRevision  uint64
 	seenAt        time.Time
+	late          late
 
 	conflicts chan struct{}
 	wake      chan struct{}
@@ -252,6 +253,7 @@ func (k *inJetStream) run(ctx context.Context) {
 func (k *inJetStream) gain(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*storeTime)
 	defer cancel()
+	k.late.begin(k.leaseRevision)
 	records, err := k.load(ctx)
 	if err != nil {
 		return err

@@ -207,7 +207,8 @@ func (k *inJetStream) keep(ctx context.Context, term uint64, fp string, l *lane,
 		if err != nil {
 			return err
 		}
-		l.revision, p.step = rev, 1
+		k.wrote(l, rev)
+		p.step = 1
 	}
 	k.mu.Lock()
 	told, current := p.told, k.term == term
@@ -231,9 +232,18 @@ func (k *inJetStream) keep(ctx context.Context, term uint64, fp string, l *lane,
 	if err != nil {
 		return err
 	}
-	l.revision, l.last = rev, p.seq
+	k.wrote(l, rev)
+	l.last = p.seq
 	k.cfg.Step("kept")
 	return nil
+}
+
+// wrote notes the new revision of a lane's record.
+func (k *inJetStream) wrote(l *lane, revision uint64) {
+	k.late.wrote(revision)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	l.revision = revision
 }
 
 // put writes a record, if nobody else has since the revision.

@@ -92,11 +92,12 @@ func (k *inJetStream) renew(ctx context.Context) error {
 	rev, err := k.kv.Update(ctx, k.leaseKey(), k.leaseText(), k.leaseRevision)
 	switch {
 	case err == nil:
+		k.late.renewed(k.leaseRevision, rev)
 		k.renewed(rev)
 		if !k.isLeading() || k.isBlind() {
 			return k.gain(ctx) // the book was to be read anew
 		}
-		return nil
+		return k.lookForLate(ctx)
 	case !mismatch(err):
 		return err
 	}
