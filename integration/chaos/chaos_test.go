@@ -272,7 +272,7 @@ func (r *rig) fault(i int) {
 	c := r.agents[a]
 	pause := func(most int) { time.Sleep(time.Duration(r.rng.IntN(most)) * time.Millisecond) }
 	switch n := r.rng.IntN(100); {
-	case n < 45:
+	case n < 30:
 		r.counts["crash at a step"]++
 		steps := []string{"record", "tell", "stream", "settle", "kept"}
 		order := fmt.Sprintf("crash %s %d", steps[r.rng.IntN(len(steps))], 1+r.rng.IntN(2))
@@ -280,25 +280,25 @@ func (r *rig) fault(i int) {
 			c.say("%s", order)
 		}
 		pause(500)
-	case n < 65:
+	case n < 40:
 		r.counts["kill -9"]++
 		c.signal(syscall.SIGKILL)
 		pause(400)
-	case n < 80:
+	case n < 65:
 		r.counts["stopped for a while"]++
 		c.signal(syscall.SIGSTOP)
-		pause(2500)
+		pause(2500 >> r.rng.IntN(3)) // an agent that comes back soon has not forgotten much
 		c.signal(syscall.SIGCONT)
-	case n < 88:
+	case n < 85:
 		r.counts["network cut"]++
 		r.cuts[a].setCut(true)
 		if *faults >= 1000 && r.rng.IntN(10) == 0 {
 			time.Sleep(cutLong)
 		} else {
-			pause(1500)
+			pause(1500 >> r.rng.IntN(2))
 		}
 		r.cuts[a].setCut(false)
-	case n < 96:
+	case n < 92:
 		r.counts["clock jump"]++
 		c.say("clock %d", r.rng.IntN(7200)-3600)
 		pause(200)
