@@ -220,7 +220,7 @@ func (k *inJetStream) keep(ctx context.Context, term uint64, fp string, l *lane,
 	}
 	if p.step == 1 {
 		k.cfg.Step("stream")
-		seq, err := k.append(ctx, &p.entry.Finding, l.last)
+		seq, err := k.append(ctx, &p.entry.Finding, l.last, func(ctx context.Context) error { return k.stillOurs(ctx, key, l.revision) })
 		if err != nil {
 			return err
 		}
@@ -271,8 +271,24 @@ func (k *inJetStream) put(ctx context.Context, key string, rec *record, revision
 	return 0, err
 }
 
-// append adds a transition to the stream, unless it is there.
-func (k *inJetStream) append(ctx context.Context, f *finding.Finding, last uint64) (uint64, error) {
+// errOvertaken means that another agent has gone on from a record.
+var errOvertaken = errors.New("another agent has kept something else")
+
+// stillOurs tells whether a record is as this agent has left it.
+func (k *inJetStream) stillOurs(ctx context.Context, key string, revision uint64) error {
+	switch e, err := k.kv.Get(ctx, key); {
+	case err != nil && !errors.Is(err, jetstream.ErrKeyNotFound):
+		return err
+	case err != nil || e.Revision() != revision:
+		return errOvertaken
+	}
+	return nil
+}
+
+// append adds a transition to the stream, unless it is there. The record of it must
+// still stand: whoever has gone on from it has added it, and the stream, which knows
+// doubles by their ids, may have forgotten that one.
+func (k *inJetStream) append(ctx context.Context, f *finding.Finding, last uint64, stands func(context.Context) error) (uint64, error) {
 	text, err := json.Marshal(f)
 	if err != nil {
 		return 0, fmt.Errorf("write a finding: %w", err)
@@ -286,8 +302,9 @@ func (k *inJetStream) append(ctx context.Context, f *finding.Finding, last uint6
 		if !mismatch(err) || tries == 3 {
 			return 0, err
 		}
-		// Something else is there: this very transition, whose answer was lost,
-		// or nothing any more, because streams forget.
+		// Something else is there: this very transition, whose answer was lost;
+		// nothing any more, because streams forget; or what stood there when the
+		// bucket was lost.
 		there, gerr := k.stream.GetLastMsgForSubject(ctx, msg.Subject)
 		switch {
 		case errors.Is(gerr, jetstream.ErrMsgNotFound):
@@ -298,6 +315,9 @@ func (k *inJetStream) append(ctx context.Context, f *finding.Finding, last uint6
 			return there.Sequence, nil
 		default:
 			last = there.Sequence
+		}
+		if err := stands(ctx); err != nil {
+			return 0, err
 		}
 	}
 }

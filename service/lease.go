@@ -176,6 +176,9 @@ func (k *inJetStream) resign(ctx context.Context) {
 // mismatch tells whether the store refused because something else is there
 // than was expected.
 func mismatch(err error) bool {
+	if errors.Is(err, errOvertaken) {
+		return true
+	}
 	var api *jetstream.APIError
 	if !errors.As(err, &api) {
 		return errors.Is(err, jetstream.ErrKeyExists)
