@@ -255,6 +255,9 @@ func (k *inJetStream) gain(ctx context.Context) error {
 	defer cancel()
 	k.late.begin(k.leaseRevision)
 	records, err := k.load(ctx)
+	for ; errors.Is(err, errBehind) && ctx.Err() == nil; records, err = k.load(ctx) {
+		time.Sleep(shortestTry)
+	}
 	if err != nil {
 		return err
 	}
@@ -340,16 +343,10 @@ type kept struct {
 	revision uint64
 }
 
-// load reads all records of the system. Keys cannot be watched over an import,
-// so the bucket is read as the stream that it is.
+// load reads all records of the system.
 func (k *inJetStream) load(ctx context.Context) ([]kept, error) {
 	var out []kept
-	err := k.read(ctx, "KV_"+StoreBucket, jetstream.ConsumerConfig{
-		DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy, FilterSubject: "$KV." + StoreBucket + "." + k.token + ".finding.>",
-	}, func(m jetstream.Msg, seq uint64) error {
-		if m.Headers().Get("KV-Operation") != "" {
-			return nil // deleted
-		}
+	err := k.readBucket(ctx, jetstream.ConsumerConfig{DeliverPolicy: jetstream.DeliverLastPerSubjectPolicy}, func(m jetstream.Msg, seq uint64) error {
 		r := kept{revision: seq}
 		if err := json.Unmarshal(m.Data(), &r.record); err != nil || r.Entry.Finding.Fingerprint == "" {
 			return fmt.Errorf("%s in bucket %s is not a record of natsentry's", m.Subject(), StoreBucket)
@@ -359,6 +356,34 @@ func (k *inJetStream) load(ctx context.Context) ([]kept, error) {
 	})
 	return out, err
 }
+
+// readBucket reads records of the system, those that were deleted left out. Keys
+// cannot be watched over an import, so the bucket is read as the stream that it is.
+//
+// Any server of the stream may answer, and may be behind. Where it does not know
+// of the lease that this agent holds, it does not know of all that was written
+// before, and nothing can be built on what it tells.
+func (k *inJetStream) readBucket(ctx context.Context, cfg jetstream.ConsumerConfig, take func(m jetstream.Msg, seq uint64) error) error {
+	prefix := "$KV." + StoreBucket + "." + k.token + "."
+	cfg.FilterSubject = prefix + ">"
+	var lease uint64
+	err := k.read(ctx, "KV_"+StoreBucket, cfg, func(m jetstream.Msg, seq uint64) error {
+		switch {
+		case m.Subject() == "$KV."+StoreBucket+"."+k.leaseKey():
+			lease = max(lease, seq)
+		case strings.HasPrefix(m.Subject(), prefix+"finding.") && m.Headers().Get("KV-Operation") == "":
+			return take(m, seq)
+		}
+		return nil
+	})
+	if err == nil && lease < k.leaseRevision {
+		err = fmt.Errorf("read stream KV_%s: %w", StoreBucket, errBehind)
+	}
+	return err
+}
+
+// errBehind means that a server has not heard yet of what the others keep.
+var errBehind = errors.New("the server that answered is behind the others")
 
 // loadHistory reads the latest transitions of the system.
 func (k *inJetStream) loadHistory(ctx context.Context) (*finding.History, error) {

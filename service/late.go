@@ -24,21 +24,17 @@ type late struct {
 	mu    sync.Mutex
 	own   []uint64 // revisions that this agent has written since the last renewal
 	from  uint64   // what stands before this sequence is known
-	until uint64   // up to here something may have been written
-	looks int      // that are left
+	doubt bool     // what comes then is not
 	next  time.Time
 }
 
-const (
-	lateLooks = 2                // one may be answered by a server that is behind
-	latePause = 10 * time.Second // between two looks
-)
+const latePause = 10 * time.Second // between two looks
 
 // begin forgets what was before a turn to lead, which reads all there is.
 func (l *late) begin(lease uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.own, l.from, l.looks = nil, lease, 0
+	l.own, l.from, l.doubt = nil, lease, false
 }
 
 func (l *late) wrote(revision uint64) {
@@ -59,7 +55,7 @@ func (l *late) renewed(before, lease uint64) {
 		return revision < lease
 	})
 	if before+written+1 != lease {
-		l.looks, l.until = lateLooks, lease
+		l.doubt = true
 	}
 }
 
@@ -67,17 +63,14 @@ func (l *late) renewed(before, lease uint64) {
 func (l *late) due(now time.Time) (from uint64, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.from, l.looks > 0 && !now.Before(l.next)
+	return l.from, l.doubt && !now.Before(l.next)
 }
 
-// looked ends a look that has found nothing.
-func (l *late) looked(now time.Time) {
+// looked ends a look that has gone up to a lease.
+func (l *late) looked(now time.Time, lease uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.next = now.Add(latePause)
-	if l.looks--; l.looks <= 0 {
-		l.from = l.until
-	}
+	l.from, l.doubt, l.next = lease, false, now.Add(latePause)
 }
 
 // lookForLate looks through new records for one that this agent does not know, and
@@ -91,9 +84,8 @@ func (k *inJetStream) lookForLate(ctx context.Context) error {
 	term := k.term
 	k.mu.Unlock()
 	found := false
-	err := k.read(ctx, "KV_"+StoreBucket, jetstream.ConsumerConfig{
+	err := k.readBucket(ctx, jetstream.ConsumerConfig{
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: max(from, 1), HeadersOnly: true,
-		FilterSubject: "$KV." + StoreBucket + "." + k.token + ".finding.>",
 	}, func(m jetstream.Msg, seq uint64) error {
 		fingerprint := m.Subject()[strings.LastIndexByte(m.Subject(), '.')+1:]
 		if !k.knows(fingerprint, seq) {
@@ -105,7 +97,7 @@ func (k *inJetStream) lookForLate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	k.late.looked(time.Now())
+	k.late.looked(time.Now(), k.leaseRevision)
 	if found {
 		k.conflict(term)
 	}
