@@ -279,11 +279,11 @@ func (t *toucher) jittered(key touched) time.Duration {
 // attach gives a server what touches have found under the configuration that
 // it runs now, and judges it anew.
 func (t *toucher) attach(s *posture.Server) {
-	if !s.Heard.Has(posture.Varz) {
-		return // whether that configuration is still in force was not heard
-	}
 	for i := range s.Doors {
 		s.Doors[i].Pending = false
+	}
+	if !s.Heard.Has(posture.Varz) {
+		return // whether that configuration is still in force was not heard
 	}
 	t.mu.Lock()
 	var found []posture.Touch
