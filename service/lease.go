@@ -104,6 +104,7 @@ func (k *inJetStream) renew(ctx context.Context) error {
 	// Somebody has taken it, or this agent has, and did not hear so.
 	e, err := k.kv.Get(ctx, k.leaseKey())
 	if err == nil && k.holds(e) {
+		k.late.renewed(k.leaseRevision, e.Revision())
 		k.renewed(e.Revision())
 		return nil
 	}
