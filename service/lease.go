@@ -103,13 +103,15 @@ func (k *inJetStream) renew(ctx context.Context) error {
 	}
 	// Somebody has taken it, or this agent has, and did not hear so.
 	e, err := k.kv.Get(ctx, k.leaseKey())
-	if err == nil && k.holds(e) {
+	switch {
+	case err != nil && !errors.Is(err, jetstream.ErrKeyNotFound):
+		return err
+	case err == nil && k.holds(e) && e.Revision() > k.leaseRevision:
 		k.late.renewed(k.leaseRevision, e.Revision())
 		k.renewed(e.Revision())
 		return nil
-	}
-	if err != nil && !errors.Is(err, jetstream.ErrKeyNotFound) {
-		return err
+	case err == nil && k.holds(e):
+		return nil // so says a server that is behind; the next beat asks again
 	}
 	k.leaseHeld = false
 	k.lose(ctx)
