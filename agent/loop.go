@@ -219,6 +219,12 @@ func (l *loop) onConnection(status nats.Status) error {
 	switch status {
 	case nats.CONNECTED:
 		l.log.Info("connection is back; sweeping", slog.String("server", l.nc.ConnectedServerName()))
+		// What came to pass meanwhile was not heard. What no configuration shows, a
+		// JWT that was pushed, takes another touch and another look.
+		if l.toucher != nil {
+			l.toucher.againAll()
+		}
+		l.trust.all = true
 		l.soon.in(0)
 	case nats.CLOSED:
 		return fmt.Errorf("agent: the connection was closed: %w", cmp.Or(l.nc.LastError(), nats.ErrConnectionClosed))

@@ -152,6 +152,16 @@ func (t *toucher) again(server string) {
 	}
 }
 
+// againAll makes all doors due.
+func (t *toucher) againAll() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for key, r := range t.records {
+		r.due = time.Time{}
+		t.records[key] = r
+	}
+}
+
 // targets lists the doors of a server that can be touched.
 func (t *toucher) targets(s *posture.Server) []due {
 	var out []due

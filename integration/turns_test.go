@@ -18,6 +18,7 @@ import (
 	"github.com/natsentry/natsentry/agent/check"
 	"github.com/natsentry/natsentry/agent/collect"
 	"github.com/natsentry/natsentry/agent/finding"
+	"github.com/natsentry/natsentry/agent/posture"
 	"github.com/natsentry/natsentry/integration/fleet"
 )
 
@@ -221,12 +222,12 @@ func doorShut(shut bool) string {
 	return ""
 }
 
-// TestTurnTouchesAnew: who decides who comes in may do so without any change that
-// its server would tell of.
-func TestTurnTouchesAnew(t *testing.T) {
-	t.Parallel()
+// discretion is a fleet of two. A service decides who comes in at n2, and may change
+// its mind without any change that its server would tell of.
+func discretion(t *testing.T) (f *fleet.Fleet, welcome *atomic.Bool) {
+	t.Helper()
 	issuer := must(nkeys.CreateAccount())
-	f := start(t,
+	f = start(t,
 		fleet.Spec{Name: "n1", Config: sysAccount + appUsersOf + clustered("c", "n2")},
 		fleet.Spec{Name: "n2", Config: `
 accounts {
@@ -238,7 +239,7 @@ authorization { timeout: 3, auth_callout { issuer: ` + must(issuer.PublicKey()) 
 ` + clustered("c", "n1")},
 	)
 	waitActive(t, f, f.Server("n1"), 2)
-	var welcome atomic.Bool
+	welcome = &atomic.Bool{}
 	serveCallout(t, f.Server("n2"), nats.UserInfo("auth", "auth-password"), issuer, func(user *jwt.UserClaims) string {
 		if !welcome.Load() {
 			return ""
@@ -246,6 +247,13 @@ authorization { timeout: 3, auth_callout { issuer: ` + must(issuer.PublicKey()) 
 		user.Audience = "APP"
 		return must(user.Encode(issuer))
 	})
+	return f, welcome
+}
+
+// TestTurnTouchesAnew: what touches found in an earlier turn may have lost its ground.
+func TestTurnTouchesAnew(t *testing.T) {
+	t.Parallel()
+	f, welcome := discretion(t)
 	r := startReplica(t, connectSys(t, f.Server("n1")))
 	welcome.Store(true)
 	r.lead(t)
@@ -263,4 +271,19 @@ authorization { timeout: 3, auth_callout { issuer: ` + must(issuer.PublicKey()) 
 	r.silent(t, "n2")
 	time.Sleep(1500 * time.Millisecond) // for the second look, which it takes to end a finding
 	r.silent(t, "n2")
+}
+
+// TestReconnectTouchesAnew: what came to pass while the agent was cut off was not
+// heard.
+func TestReconnectTouchesAnew(t *testing.T) {
+	t.Parallel()
+	f, welcome := discretion(t)
+	nc := connectSys(t, f.Server("n1"), nats.IgnoreDiscoveredServers(), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
+	v := keepWatch(t, nc, -1, nil)
+	eventually(t, "the door is seen shut", func() bool { return door(t, v.State(), "n2", posture.Client).Access == posture.Closed })
+	welcome.Store(true)
+	if err := nc.ForceReconnect(); err != nil {
+		t.Fatal(err)
+	}
+	v.told(t, "DOOR_001", "n2", finding.Opened)
 }
