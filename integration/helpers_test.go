@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -58,9 +57,7 @@ func connectSys(t testing.TB, s *fleet.Server, opts ...nats.Option) *nats.Conn {
 // waitActive waits until n servers see each other.
 func waitActive(t testing.TB, f *fleet.Fleet, s *fleet.Server, n int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	if err := f.WaitActive(ctx, s.URL(), n, nats.UserInfo(sysUser, sysPassword)); err != nil {
+	if err := f.WaitActive(t.Context(), s.URL(), n, nats.UserInfo(sysUser, sysPassword)); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -10,14 +10,18 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// activeRound is how long one question to all servers waits for answers.
-const activeRound = 250 * time.Millisecond
+// How long one question to all servers waits for answers: at first, and at most. A
+// machine that has much else to do takes its time.
+const (
+	firstRound   = 250 * time.Millisecond
+	longestRound = 4 * time.Second
+)
 
 // WaitActive waits until the fleet has found itself: n distinct servers answer
 // on the system account, and each of them counts as many active servers, or
 // more: one that has gone and whose goodbye was lost is counted for minutes. The
 // options must log in to the system account at url. Without a deadline in ctx, it
-// gives up after 20 s.
+// gives up after a minute.
 func (f *Fleet) WaitActive(ctx context.Context, url string, n int, opts ...nats.Option) error {
 	ctx, cancel := limit(ctx)
 	defer cancel()
@@ -27,8 +31,8 @@ func (f *Fleet) WaitActive(ctx context.Context, url string, n int, opts ...nats.
 	}
 	defer nc.Close()
 
-	for {
-		counts, err := activeServers(ctx, nc, n)
+	for round := firstRound; ; round = min(2*round, longestRound) {
+		counts, err := activeServers(ctx, nc, n, round)
 		if err != nil {
 			return fmt.Errorf("wait for %d active servers: %w", n, err)
 		}
@@ -43,9 +47,9 @@ func (f *Fleet) WaitActive(ctx context.Context, url string, n int, opts ...nats.
 	}
 }
 
-// activeServers asks all servers once and returns each one's count by its name
-// and id. It stops early when n servers have answered.
-func activeServers(ctx context.Context, nc *nats.Conn, n int) (map[string]int, error) {
+// activeServers asks all servers once, waits for so long, and returns each one's
+// count by its name and id. It stops early when n servers have answered.
+func activeServers(ctx context.Context, nc *nats.Conn, n int, wait time.Duration) (map[string]int, error) {
 	inbox := nc.NewRespInbox()
 	sub, err := nc.SubscribeSync(inbox)
 	if err != nil {
@@ -55,7 +59,7 @@ func activeServers(ctx context.Context, nc *nats.Conn, n int) (map[string]int, e
 	if err := nc.PublishRequest("$SYS.REQ.SERVER.PING.STATSZ", inbox, nil); err != nil {
 		return nil, err
 	}
-	round, cancel := context.WithTimeout(ctx, activeRound)
+	round, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	counts := map[string]int{}
 	for len(counts) < n {

@@ -13,7 +13,7 @@ import (
 )
 
 // startLimit bounds every start whose context has no deadline of its own.
-const startLimit = 20 * time.Second
+const startLimit = time.Minute
 
 // Spec describes one server of a fleet.
 type Spec struct {
@@ -73,7 +73,7 @@ type Fleet struct {
 // on every one of its listeners. Routes, gateways and leaf connections may
 // still be forming: see [Fleet.WaitActive].
 //
-// Without a deadline in ctx, a start that takes more than 20 s is an error. On
+// Without a deadline in ctx, a start that takes more than a minute is an error. On
 // error, everything that was started has been stopped.
 func Start(ctx context.Context, specs ...Spec) (*Fleet, error) {
 	dir, err := os.MkdirTemp("", "natsentry-fleet-")
