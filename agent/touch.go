@@ -56,10 +56,15 @@ type touched struct {
 }
 
 type record struct {
-	of    occasion
-	touch posture.Touch
-	due   time.Time
+	of      occasion
+	touch   posture.Touch
+	due     time.Time
+	unknown int // touches in a row that have decided nothing
 }
+
+// againSoon is when a door is touched again of which a touch has decided nothing,
+// and it doubles from time to time: what stood in the way may have been passing.
+const againSoon = 15 * time.Second
 
 // occasion is what a touch holds for. When it changes, the door is touched
 // again and what was found before says nothing.
@@ -261,7 +266,14 @@ func (t *toucher) touch(ctx context.Context, turn uint64, d due) {
 	for _, address := range d.addresses {
 		d.target.Address = address
 		t.before(d.key.server)
-		if out = t.prober.Touch(ctx, d.target); out.Access != posture.Unknown {
+		out = t.prober.Touch(ctx, d.target)
+		if out.Access == posture.Unknown && out.Read > 0 && ctx.Err() == nil {
+			// It has said something that decides nothing, that time is up, for example:
+			// it, or we, have much to do. Who does not answer at all is not asked twice.
+			t.before(d.key.server)
+			out = t.prober.Touch(ctx, d.target)
+		}
+		if out.Access != posture.Unknown {
 			break
 		}
 	}
@@ -272,9 +284,19 @@ func (t *toucher) touch(ctx context.Context, turn uint64, d due) {
 		slog.String("address", out.Address), slog.String("access", out.Access.String()), slog.Duration("took", out.Took))
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if turn == t.turn {
-		t.records[d.key] = record{of: d.of, touch: out, due: out.At.Add(t.jittered(d.key))}
+	if turn != t.turn {
+		return
 	}
+	r := record{of: d.of, touch: out}
+	wait := t.jittered(d.key)
+	if out.Access == posture.Unknown {
+		if last := t.records[d.key]; last.of == d.of {
+			r.unknown = last.unknown + 1
+		}
+		wait = min(wait, againSoon<<min(r.unknown, 10))
+	}
+	r.due = out.At.Add(wait)
+	t.records[d.key] = r
 }
 
 // jittered spreads the touches of a fleet over time, each door at its own

@@ -88,6 +88,7 @@ func askAll(t *testing.T, cases []truthCase) []answer {
 
 func askEach(t *testing.T, cases []truthCase, ask func(*testing.T, *truthCase) answer) []answer {
 	t.Helper()
+	cases = sample(cases)
 	answers := make([]answer, len(cases))
 	next := make(chan int)
 	var wg sync.WaitGroup
@@ -104,6 +105,18 @@ func askEach(t *testing.T, cases []truthCase, ask func(*testing.T, *truthCase) a
 	close(next)
 	wg.Wait()
 	return answers
+}
+
+// sample is every tenth of many under the race detector: it finds in them what it
+// finds in all, and servers that are too slow to answer are no races.
+func sample[T any](cases []T) (out []T) {
+	if !underRace {
+		return cases
+	}
+	for i := 0; i < len(cases); i += 10 {
+		out = append(out, cases[i])
+	}
+	return out
 }
 
 // askBoth starts a configuration twice and asks both parties about its doors.

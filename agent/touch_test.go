@@ -1,0 +1,69 @@
+package agent
+
+import (
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/natsentry/natsentry/agent/posture"
+	"github.com/natsentry/natsentry/agent/probe"
+)
+
+// TestTouchThatDecidesNothing: a server whose time for logins is over before they
+// can come says so, and its door is touched once more, and then again before long.
+func TestTouchThatDecidesNothing(t *testing.T) {
+	t.Parallel()
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, Authorization: "token-of-the-tests", AuthTimeout: 1e-6, NoLog: true, NoSigs: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() {
+		s.Shutdown()
+		s.WaitForShutdown()
+	})
+	if !s.ReadyForConnections(20 * time.Second) {
+		t.Fatal("the server does not start")
+	}
+	tc := newToucher(Probe{}, time.Now, slog.New(slog.DiscardHandler))
+	touches := 0
+	tc.before = func(string) { touches++ }
+	d := due{
+		key: touched{server: s.ID(), door: posture.Client}, of: occasion{version: "1"},
+		target: probe.Target{Door: posture.Client, ServerID: s.ID()}, addresses: []string{s.Addr().String()},
+	}
+	var wait time.Duration
+	for i := range 8 {
+		tc.touch(t.Context(), 0, d)
+		r := tc.records[d.key]
+		if r.touch.Access != posture.Unknown {
+			t.Fatalf("%s: %s", r.touch.Access, r.touch.Answer)
+		}
+		if touches != 2*(i+1) {
+			t.Fatalf("%d touches, want %d: %s", touches, 2*(i+1), r.touch.Reason)
+		}
+		next := r.due.Sub(r.touch.At)
+		switch most := tc.jittered(d.key); {
+		case i == 0 && next != againSoon:
+			t.Errorf("touched again after %s", next)
+		case next < wait || next > most:
+			t.Errorf("touched again after %s, and before that after %s", next, wait)
+		case i == 7 && next != most:
+			t.Errorf("touched again after %s, for ever", next)
+		}
+		wait = next
+	}
+	d.of.version = "2"
+	tc.touch(t.Context(), 0, d)
+	if next := tc.records[d.key].due.Sub(tc.records[d.key].touch.At); next != againSoon {
+		t.Errorf("as another version it is touched again after %s", next)
+	}
+	// Who says nothing at all is touched once.
+	s.Shutdown()
+	touches = 0
+	if tc.touch(t.Context(), 0, d); touches != 1 {
+		t.Errorf("a door that nobody keeps is touched %d times", touches)
+	}
+}
