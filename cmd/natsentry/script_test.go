@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	osexec "os/exec"
@@ -27,13 +28,15 @@ func TestMain(m *testing.M) {
 // TestScript runs the command line against servers that each script starts
 // itself. What scripts may use beside testscript's own commands:
 //
-//	nats-server FILE.conf        start an embedded server from a configuration
-//	                             (with the templates of fleet.Spec) and set
-//	                             URL and HOSTPORT; FILE is its name
+//	nats-server FILE.conf        start a server from a configuration (with
+//	                             the templates of fleet.Spec) and set URL and
+//	                             HOSTPORT; FILE is its name
 //	reload FILE.conf             have that server load the file again
 //	code N COMMAND ARG...        run a command that must end with exit code N
 //	fill FILE KEY VALUE          replace KEY in a file, VALUE may name a file
-//	await-subscription N SUBJECT wait until N clients listen for it
+//	await-subscription N USER SUBJECT
+//	                             wait until N clients listen for it; the user of
+//	                             the system account asks
 //	stranger                     connect to URL without credentials, and stay
 //	request USER SUBJECT [RE]    ask until there is an answer that is no error,
 //	                             and that matches
@@ -74,7 +77,9 @@ func usage(ts *testscript.TestScript, neg bool, args []string, n int, text strin
 
 func startServer(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, neg, args, 1, "nats-server FILE.conf")
-	spec := fleet.Spec{Name: strings.TrimSuffix(filepath.Base(args[0]), ".conf"), Config: ts.ReadFile(args[0])}
+	specs, err := fleet.Apart(context.Background(), fleet.Spec{Name: strings.TrimSuffix(filepath.Base(args[0]), ".conf"), Config: ts.ReadFile(args[0])})
+	ts.Check(err)
+	spec := specs[0]
 	f := servers(ts)
 	if f.Fleet == nil {
 		started, err := fleet.Start(context.Background(), spec)
@@ -137,14 +142,21 @@ func until(ts *testscript.TestScript, what string, done func() bool) {
 }
 
 func awaitSubscription(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, neg, args, 2, "await-subscription N SUBJECT")
+	usage(ts, neg, args, 3, "await-subscription N USER SUBJECT")
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
-	srv := servers(ts).Servers()[0].Embedded()
-	until(ts, args[1], func() bool {
-		subs, err := srv.Subsz(&server.SubszOptions{Test: args[1], Account: "SYS", Subscriptions: true})
+	srv := servers(ts).Servers()[0]
+	nc, err := nats.Connect(srv.URL(), nats.UserInfo(args[1], args[1]))
+	ts.Check(err)
+	defer nc.Close()
+	question, err := json.Marshal(server.SubszOptions{Test: args[2], Account: "SYS", Subscriptions: true})
+	ts.Check(err)
+	until(ts, args[2], func() bool {
+		m, err := nc.Request("$SYS.REQ.SERVER."+srv.ID()+".SUBSZ", question, 5*time.Second)
 		ts.Check(err)
-		return len(subs.Subs) >= want
+		var answer struct{ Data server.Subsz }
+		ts.Check(json.Unmarshal(m.Data, &answer))
+		return len(answer.Data.Subs) >= want
 	})
 }
 

@@ -173,6 +173,9 @@ func newRig(t *testing.T) *rig {
 		specs = append(specs, fleet.Spec{Name: name, Config: victim(false)})
 		tr.history[name] = []state{{}}
 	}
+	if specs, err = fleet.Apart(t.Context(), specs...); err != nil {
+		t.Fatal(err)
+	}
 	f, err := fleet.Start(t.Context(), specs...)
 	if err != nil {
 		t.Fatal(err)
