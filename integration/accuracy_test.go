@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/natsentry/natsentry/agent/posture"
+	"github.com/natsentry/natsentry/integration/fleet"
 	"github.com/natsentry/natsentry/integration/oracle"
 )
 
@@ -49,7 +50,7 @@ func TestAccuracy(t *testing.T) {
 	})
 	t.Run("inline", func(t *testing.T) { inline = askLint(t, inlineCases(t)) })
 	t.Run("manifests", func(t *testing.T) { manifests = askManifests(t) })
-	if t.Failed() || underRace {
+	if t.Failed() || fleet.UnderRace {
 		return // of a sample there is no page
 	}
 	all := [][]answer{hand, corpus, inline, manifests}

@@ -98,7 +98,7 @@ func hashedNow(password string) string {
 // TestDocs runs the documents, each beside the others.
 func TestDocs(t *testing.T) {
 	t.Parallel()
-	if underRace {
+	if fleet.UnderRace {
 		t.Skip("what it runs are other processes, in which there is no race detector; the nats command waits two seconds for a login, which bcrypt then takes")
 	}
 	k := makeTools(t)

@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -77,6 +78,20 @@ func auditor(t testing.TB, nc *nats.Conn, cfg collect.Config, opts ...agent.Opti
 	}
 	t.Cleanup(a.Close)
 	return a
+}
+
+// runs runs an agent until its test ends.
+func runs(t *testing.T, a *agent.Agent) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- a.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func sweep(t testing.TB, a *agent.Agent) *agent.State {

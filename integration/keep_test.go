@@ -251,9 +251,10 @@ func TestCrashAtEveryStep(t *testing.T) {
 	}
 }
 
-// heldUp is two agents on a store. The first has seen n3's door open, and is held
-// up before a step; the door is shut again, and the second leads.
-func heldUp(t *testing.T, step string) (js natsjs.JetStream, release func()) {
+// heldUp is two agents on a store, or one. The first has seen n3's door open, and is
+// held up before a step; the door is shut again, and the second leads, or the first
+// does in another turn.
+func heldUp(t *testing.T, step string, alone bool) (js natsjs.JetStream, release func()) {
 	t.Helper()
 	f := start(t, storeSpecs(t)...)
 	waitActive(t, f, f.Server("n1"), 3)
@@ -269,9 +270,12 @@ func heldUp(t *testing.T, step string) (js natsjs.JetStream, release func()) {
 	}))
 	t.Cleanup(first.end)
 	eventually(t, "the first agent leads", first.leads)
-	other := connectSys(t, f.Server("n1"))
-	second := startKeeping(t, other, keepIn(t, other, nil))
-	t.Cleanup(second.end)
+	next := first
+	if !alone {
+		other := connectSys(t, f.Server("n1"))
+		next = startKeeping(t, other, keepIn(t, other, nil))
+		t.Cleanup(next.end)
+	}
 	release = sync.OnceFunc(func() { close(goOn) })
 	t.Cleanup(release)
 
@@ -287,18 +291,28 @@ func heldUp(t *testing.T, step string) (js natsjs.JetStream, release func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the second agent leads", func() bool {
+	steal := func() {
 		if first.a.Leading() {
 			if _, err := kv.PutString(t.Context(), "test.lease", `{"holder":"nobody"}`); err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(100 * time.Millisecond)
 		}
-		return second.leads() && second.a.State().Swept
+	}
+	eventually(t, "the first agent has lost its turn", func() bool {
+		steal()
+		return !first.a.Leading()
+	})
+	armed.Store(!alone)
+	eventually(t, "the next turn begins", func() bool {
+		if !alone {
+			steal()
+		}
+		return next.leads()
 	})
 	// What else it finds is of the user who makes the store. Otherwise that record
 	// would be what the two of them collide at.
-	eventually(t, "the second agent keeps what it finds", func() bool {
+	eventually(t, "who leads keeps what it finds", func() bool {
 		keys, err := kv.ListKeys(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -312,12 +326,18 @@ func heldUp(t *testing.T, step string) (js natsjs.JetStream, release func()) {
 	return js, release
 }
 
-// TestLateRecord: an agent writes a record when another one leads, which knows
-// nothing of it.
+// TestLateRecord: an agent writes a record when another one leads, or it itself in
+// another turn, which knows nothing of it.
 func TestLateRecord(t *testing.T) {
 	t.Parallel()
+	t.Run("another agent leads", func(t *testing.T) { t.Parallel(); lateRecord(t, false) })
+	t.Run("it leads again", func(t *testing.T) { t.Parallel(); lateRecord(t, true) })
+}
+
+func lateRecord(t *testing.T, alone bool) {
+	t.Helper()
 	for range 5 {
-		js, release := heldUp(t, "record")
+		js, release := heldUp(t, "record", alone)
 		all := func() string { return actionsOf(stored(t, js, "DOOR_001", "n3")) }
 		if got := all(); got != "" {
 			t.Fatalf("the first agent was not held up: %s", got)
@@ -340,7 +360,7 @@ func TestLateRecord(t *testing.T) {
 // gone on from, so late that the stream has forgotten its id.
 func TestLateTransition(t *testing.T) {
 	t.Parallel()
-	js, release := heldUp(t, "stream")
+	js, release := heldUp(t, "stream", false)
 	const window = 200 * time.Millisecond
 	stream, err := js.Stream(t.Context(), service.StoreStream)
 	if err != nil {

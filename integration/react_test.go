@@ -55,15 +55,7 @@ func keepWatch(t *testing.T, nc *nats.Conn, poll time.Duration, change func(*age
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- a.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
+	runs(t, a)
 	v := &vigil{Agent: a, rec: rec}
 	eventually(t, "the first sweep", func() bool { return rec.count() > 0 })
 	return v

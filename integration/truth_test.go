@@ -110,7 +110,7 @@ func askEach(t *testing.T, cases []truthCase, ask func(*testing.T, *truthCase) a
 // sample is every tenth of many under the race detector: it finds in them what it
 // finds in all, and servers that are too slow to answer are no races.
 func sample[T any](cases []T) (out []T) {
-	if !underRace {
+	if !fleet.UnderRace {
 		return cases
 	}
 	for i := 0; i < len(cases); i += 10 {

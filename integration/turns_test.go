@@ -25,20 +25,17 @@ import (
 // replica is an agent that leads when its test says so.
 type replica struct {
 	*agent.Agent
-	ledger
-	turns chan agent.Turn
+	judged entries
+	turns  chan agent.Turn
 }
 
-// ledger is a sink that keeps entries, as other agents would find them.
-type ledger struct {
-	judged chan []finding.Entry
-	book   map[string]finding.Entry
-}
+// entries is a sink that hands entries on, as other agents would find them.
+type entries chan []finding.Entry
 
-func (l *ledger) Judged(ctx context.Context, _ *agent.State, transitions []finding.Entry) {
+func (judged entries) Judged(ctx context.Context, _ *agent.State, transitions []finding.Entry) {
 	if len(transitions) > 0 {
 		select {
-		case l.judged <- transitions:
+		case judged <- transitions:
 		case <-ctx.Done():
 		}
 	}
@@ -46,27 +43,19 @@ func (l *ledger) Judged(ctx context.Context, _ *agent.State, transitions []findi
 
 func startReplica(t *testing.T, nc *nats.Conn) *replica {
 	t.Helper()
-	r := &replica{ledger: ledger{judged: make(chan []finding.Entry, 100), book: map[string]finding.Entry{}}, turns: make(chan agent.Turn)}
+	r := &replica{judged: make(entries, 100), turns: make(chan agent.Turn)}
 	policy := check.DefaultPolicy()
 	policy.LoopbackExposed = true
 	a, err := agent.New(nc, agent.Config{
 		System: "test", Interval: neverAgain, SessionInterval: neverAgain, WatchInterval: -1, Policy: policy,
 		Collect: collect.Config{Timeout: 2 * time.Second},
 		Rules:   finding.Rules{Apart: 50 * time.Millisecond, UpdateEvery: time.Nanosecond, FlapCount: 1000},
-	}, agent.WithSink(&r.ledger), agent.WithTurns(r.turns))
+	}, agent.WithSink(r.judged), agent.WithTurns(r.turns))
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Agent = a
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- a.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	})
+	runs(t, a)
 	return r
 }
 
@@ -93,8 +82,8 @@ func (r *replica) told(t *testing.T, server string, action finding.Action) findi
 	deadline := time.After(time.Minute)
 	for {
 		select {
-		case entries := <-r.judged:
-			for _, e := range entries {
+		case told := <-r.judged:
+			for _, e := range told {
 				f := &e.Finding
 				if f.Check != "DOOR_001" || f.Scope.Server != server || f.Action == finding.Updated {
 					continue
@@ -139,18 +128,19 @@ func by(e finding.Entry, action finding.Action) finding.Entry {
 // the one that led meanwhile has told, and must not be held against it.
 func TestTurnBeginsAnew(t *testing.T) {
 	t.Parallel()
-	rig := func(t *testing.T, open bool) (*replica, *fleet.Fleet) {
+	n2 := func(auth string) string { return sysAccount + auth + clustered("c", "n1", "n3") }
+	rig := func(t *testing.T) (*replica, *fleet.Fleet) {
 		f := start(t,
 			fleet.Spec{Name: "n1", Config: sysAccount + appUsersOf + clustered("c", "n2", "n3")},
-			fleet.Spec{Name: "n2", Config: sysAccount + doorShut(!open) + clustered("c", "n1", "n3")},
+			fleet.Spec{Name: "n2", Config: n2("")},
 			fleet.Spec{Name: "n3", Config: sysAccount + appUsersOf + clustered("c", "n1", "n2"), Binary: binary(t, "v2.15.2")},
 		)
 		waitActive(t, f, f.Server("n1"), 3)
 		return startReplica(t, connectSys(t, f.Server("n1"))), f
 	}
-	change := func(t *testing.T, f *fleet.Fleet, open bool) {
+	shut := func(t *testing.T, f *fleet.Fleet) {
 		t.Helper()
-		if err := f.Server("n2").Reload(t.Context(), sysAccount+doorShut(!open)+clustered("c", "n1", "n3")); err != nil {
+		if err := f.Server("n2").Reload(t.Context(), n2(appUsersOf)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -166,11 +156,11 @@ func TestTurnBeginsAnew(t *testing.T) {
 
 	t.Run("an event before the first sweep", func(t *testing.T) {
 		t.Parallel()
-		r, f := rig(t, true)
+		r, f := rig(t)
 		r.lead(t)
 		opened := r.told(t, "n2", finding.Opened)
 		r.follow(t)
-		change(t, f, false)
+		shut(t, f)
 		freeze(t, f.Server("n3")) // and a sweep takes a while
 		r.lead(t, by(opened, finding.Resolved))
 		eventually(t, "it leads again", r.Leading)
@@ -183,7 +173,7 @@ func TestTurnBeginsAnew(t *testing.T) {
 
 	t.Run("a sweep of the turn before", func(t *testing.T) {
 		t.Parallel()
-		r, f := rig(t, true)
+		r, f := rig(t)
 		r.lead(t)
 		opened := r.told(t, "n2", finding.Opened)
 		freeze(t, f.Server("n3"))
@@ -197,29 +187,20 @@ func TestTurnBeginsAnew(t *testing.T) {
 		if err := <-asked; !errors.Is(err, agent.ErrNotLeading) {
 			t.Fatal(err)
 		}
-		change(t, f, false)
+		shut(t, f)
 		r.lead(t, by(opened, finding.Resolved))
 		r.silent(t, "n2")
 	})
 
 	t.Run("a book that another one has changed", func(t *testing.T) {
 		t.Parallel()
-		r, f := rig(t, true)
+		r, f := rig(t)
 		r.lead(t)
 		opened := r.told(t, "n2", finding.Opened)
-		change(t, f, false)
+		shut(t, f)
 		r.lead(t, by(opened, finding.Resolved)) // while it leads
 		r.silent(t, "n2")
 	})
-}
-
-// doorShut is the rest of a configuration whose client port asks for credentials,
-// or says that it does.
-func doorShut(shut bool) string {
-	if shut {
-		return appUsersOf
-	}
-	return ""
 }
 
 // discretion is a fleet of two. A service decides who comes in at n2, and may change

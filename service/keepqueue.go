@@ -207,7 +207,7 @@ func (k *inJetStream) keep(ctx context.Context, term uint64, fp string, l *lane,
 		if err != nil {
 			return err
 		}
-		k.wrote(l, rev)
+		k.wrote(fp, l, rev)
 		p.step = 1
 	}
 	k.mu.Lock()
@@ -232,18 +232,21 @@ func (k *inJetStream) keep(ctx context.Context, term uint64, fp string, l *lane,
 	if err != nil {
 		return err
 	}
-	k.wrote(l, rev)
+	k.wrote(fp, l, rev)
 	l.last = p.seq
 	k.cfg.Step("kept")
 	return nil
 }
 
-// wrote notes the new revision of a lane's record.
-func (k *inJetStream) wrote(l *lane, revision uint64) {
-	k.late.wrote(revision)
+// wrote notes the new revision of a lane's record. Of a lane of an earlier turn this
+// agent knows no more than of another agent's.
+func (k *inJetStream) wrote(fp string, l *lane, revision uint64) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	l.revision = revision
+	if k.lanes[fp] == l {
+		k.late.wrote(revision)
+	}
 }
 
 // put writes a record, if nobody else has since the revision.

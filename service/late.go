@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"strings"
@@ -11,8 +12,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// late watches for records that come late: by an agent that led before, looked at
-// its lease, and was held up before it wrote, because its machine stood still, or
+// late watches for records that come late: by an agent that led before, this one
+// perhaps, looked at its lease, and was held up before it wrote, because its machine stood still, or
 // what it wrote waited in a connection that was cut. The agent that leads knows of
 // no such record, and the finding in it would stand for ever.
 //
@@ -94,7 +95,10 @@ func (k *inJetStream) lookForLate(ctx context.Context) error {
 		}
 		return nil
 	})
-	if err != nil {
+	switch {
+	case errors.Is(err, errBehind):
+		return nil // the next beat looks again, perhaps at another server
+	case err != nil:
 		return err
 	}
 	k.late.looked(time.Now(), k.leaseRevision)

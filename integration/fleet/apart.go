@@ -10,7 +10,7 @@ import (
 // them as they are without it. Embedded, their own races would be found: CONNZ reads
 // what a client that is just coming writes (nats-server 2.15.2).
 func Apart(ctx context.Context, specs ...Spec) ([]Spec, error) {
-	if !underRace {
+	if !UnderRace {
 		return specs, nil
 	}
 	binary, err := Binary(ctx, "v"+server.VERSION)

@@ -2,5 +2,5 @@
 
 package fleet
 
-// underRace: the race detector looks at this process, and makes it slow.
-const underRace = true
+// UnderRace: the race detector looks at this process, and makes it slow.
+const UnderRace = true

@@ -1,6 +1,0 @@
-//go:build race
-
-package integration
-
-// underRace: the race detector looks at this process, and makes it slow.
-const underRace = true
