@@ -5,34 +5,31 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
-
 	"github.com/natsentry/natsentry/agent/posture"
 	"github.com/natsentry/natsentry/agent/probe"
+	"github.com/natsentry/natsentry/integration/fleet"
 )
 
 // TestTouchThatDecidesNothing: a server whose time for logins is over before they
 // can come says so, and its door is touched once more, and then again before long.
 func TestTouchThatDecidesNothing(t *testing.T) {
 	t.Parallel()
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, Authorization: "token-of-the-tests", AuthTimeout: 1e-6, NoLog: true, NoSigs: true})
+	f, err := fleet.Start(t.Context(), fleet.Spec{Name: "n1", Config: "authorization { token: token-of-the-tests, timeout: 0.000001 }\n"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Start()
 	t.Cleanup(func() {
-		s.Shutdown()
-		s.WaitForShutdown()
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
 	})
-	if !s.ReadyForConnections(20 * time.Second) {
-		t.Fatal("the server does not start")
-	}
+	s := f.Server("n1")
 	tc := newToucher(Probe{}, time.Now, slog.New(slog.DiscardHandler))
 	touches := 0
 	tc.before = func(string) { touches++ }
 	d := due{
 		key: touched{server: s.ID(), door: posture.Client}, of: occasion{version: "1"},
-		target: probe.Target{Door: posture.Client, ServerID: s.ID()}, addresses: []string{s.Addr().String()},
+		target: probe.Target{Door: posture.Client, ServerID: s.ID()}, addresses: []string{s.Addr("client")},
 	}
 	var wait time.Duration
 	for i := range 8 {
@@ -61,7 +58,9 @@ func TestTouchThatDecidesNothing(t *testing.T) {
 		t.Errorf("as another version it is touched again after %s", next)
 	}
 	// Who says nothing at all is touched once.
-	s.Shutdown()
+	if err := s.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	touches = 0
 	if tc.touch(t.Context(), 0, d); touches != 1 {
 		t.Errorf("a door that nobody keeps is touched %d times", touches)

@@ -6,30 +6,27 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/natsentry/natsentry/agent/finding"
+	"github.com/natsentry/natsentry/integration/fleet"
 )
 
 // TestServerThatIsBehind: what does not hold the lease that was just taken is older
 // than the lease, and no book.
 func TestServerThatIsBehind(t *testing.T) {
 	t.Parallel()
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoLog: true, NoSigs: true})
+	f, err := fleet.Start(t.Context(), fleet.Spec{Name: "n1", Config: `jetstream { store_dir: "{{dir}}/jetstream" }`})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Start()
 	t.Cleanup(func() {
-		s.Shutdown()
-		s.WaitForShutdown()
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
 	})
-	if !s.ReadyForConnections(20 * time.Second) {
-		t.Fatal("the server does not start")
-	}
-	nc, err := nats.Connect(s.ClientURL())
+	nc, err := nats.Connect(f.Server("n1").URL())
 	if err != nil {
 		t.Fatal(err)
 	}
