@@ -2,5 +2,5 @@
 
 package fleet
 
-// UnderRace: the race detector looks at this process, and makes it slow.
+// UnderRace tells that the race detector looks at this process, and makes it slow.
 const UnderRace = false
