@@ -176,3 +176,29 @@ func TestGroupsKeepToThemselves(t *testing.T) {
 		t.Errorf("got %v, want one failure over the super-cluster", failed)
 	}
 }
+
+// TestMonitorFollowsTheProbe: what was found at the address decides about
+// monitoring as it does about any other listener.
+func TestMonitorFollowsTheProbe(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		touch posture.Touch
+		want  Outcome
+	}{
+		{"the server answers", posture.Touch{Access: posture.Open, Answer: "GET /varz: 200 OK"}, Fail},
+		{"nothing can be reached", posture.Touch{Reason: "cannot be reached from here"}, Fail}, // by the server's word
+		{"another server answers", posture.Touch{Reason: "another server answers"}, Fail},      // the same
+		{"a proxy answers", posture.Touch{Reason: "GET /varz: 401 Unauthorized, without the id of a NATS server", Nameless: true}, Unknown},
+	} {
+		c.touch.Door = posture.Monitor
+		s := server("n1", on(posture.Monitor, "0.0.0.0"), func(s *posture.Server) { s.Touches = append(s.Touches, c.touch) })
+		for _, r := range Evaluate(fleet(s), DefaultPolicy()) {
+			if r.Check.ID != "DOOR_007" {
+				continue
+			}
+			if r.Outcome != c.want || c.want == Unknown && !strings.Contains(r.Summary, c.touch.Reason) {
+				t.Errorf("%s: %v, %q", c.name, r.Outcome, r.Summary)
+			}
+		}
+	}
+}

@@ -281,11 +281,13 @@ var door007 = &Check{
 	Needs: posture.Varz,
 	Doors: []posture.DoorKind{posture.Monitor}, Proves: true,
 	Door: func(policy Policy, _ *posture.Snapshot, s *posture.Server, d *posture.Door) Verdict {
-		if d.Access == posture.Unknown && s.Config != nil {
+		switch {
+		case d.Access == posture.Unknown && s.Config != nil:
 			return unknown("%s", d.Reason).with(NoSeverity, d.Evidence...)
-		}
-		if d.Loopback() && !policy.LoopbackExposed {
+		case d.Loopback() && !policy.LoopbackExposed:
 			return pass("it listens on loopback")
+		case d.Access != posture.Open:
+			return unknown("%s", d.Reason).with(NoSeverity, d.Evidence...)
 		}
 		return fail(d.Cause, "%s shows its monitoring to everybody who reaches %s", s.Name, d.Address()).with(NoSeverity, d.Evidence...)
 	},

@@ -150,3 +150,36 @@ func TestOtherWayToMQTT(t *testing.T) {
 		}
 	}
 }
+
+// TestDoubtProvesNothing: a touch without a verdict casts doubt on the server's
+// word at most. The access that comes of it is unknown and not proven, and a
+// session that was seen outweighs it.
+func TestDoubtProvesNothing(t *testing.T) {
+	for _, kind := range DoorKinds() {
+		for _, heard := range []Input{0, Varz} {
+			for _, required := range []Tri{Unseen, No, Yes} {
+				for _, touch := range []Touch{
+					{Reason: "no clear answer in time"},
+					{Reason: "TLS handshake: EOF", Encrypted: true, TLSFailed: true},
+					{Reason: "TLS handshake: EOF", Encrypted: true, TLSFailed: true, CertAsked: true, AuthRequired: No, ServerID: "N1"},
+					{Reason: "GET /varz: 401 Unauthorized", Nameless: true},
+				} {
+					touch.Door = kind
+					s := &Server{ID: "N1", Heard: heard, AuthRequired: required, AuthMode: AuthStatic, Doors: []Door{{Kind: kind, On: Yes, Port: 1}}, Touches: []Touch{touch}}
+					Judge(s)
+					d := &s.Doors[0]
+					if d.Access == Unknown && d.Basis == Proven || d.Access == Closed && d.Basis > Reported || d.Access == Unknown && d.Reason == "" {
+						t.Errorf("%s, heard %v, auth_required %d, %+v: %s, %s, %q", kind, heard.InputNames(), required, touch, d.Access, d.Basis, d.Reason)
+					}
+					if heard == 0 || !touch.TLSFailed || kind == Monitor || kind == Profile {
+						continue
+					}
+					s.Sessions.List = []Session{{CID: 1, Door: kind}}
+					if Judge(s); len(s.Sessions.Anonymous(kind)) > 0 && (d.Access != Open || d.Basis != Observed) {
+						t.Errorf("%s with an anonymous session: %s, %s", kind, d.Access, d.Basis)
+					}
+				}
+			}
+		}
+	}
+}

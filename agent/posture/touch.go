@@ -28,6 +28,7 @@ type Touch struct {
 	Encrypted    bool
 	CertAsked    bool // the TLS handshake asked for a client certificate
 	TLSFailed    bool // TLS ended without a clear word
+	Nameless     bool // something answered over HTTP that did not show to be the server
 
 	Landing *Landing
 }
@@ -75,10 +76,12 @@ func (s *Server) gatherTouches(d *Door) {
 		switch {
 		case t.Access == Open || t.Access == Closed:
 			d.add(Proven, t.Access, source, t.Answer)
-		case t.TLSFailed:
-			// Something in TLS keeps strangers out, or was a mishap: the
-			// server's own word that it asks nobody does not hold any more.
-			d.add(Proven, Unknown, source, t.Reason)
+		case t.TLSFailed, t.Nameless:
+			// Something in TLS or in front of the server keeps anonymous clients
+			// out, or was a mishap: the server's own word that it asks nobody
+			// does not hold any more. A doubt proves nothing, so it yields to a
+			// session that was seen.
+			d.add(Inferred, Unknown, source, t.Reason)
 		}
 	}
 }

@@ -58,7 +58,10 @@ func (p *Prober) touchWebsocket(ctx context.Context, t Target, out *posture.Touc
 	return handshake(l, t, in, out)
 }
 
-// touchMonitor asks for VARZ, of which only the server's id is read.
+// touchMonitor asks for VARZ, of which only the server's id is read. Every
+// verdict needs that id: monitoring itself never asks for credentials, so an
+// answer without the id comes from something else, a proxy for example, and
+// says nothing about the server's own listener.
 func (p *Prober) touchMonitor(ctx context.Context, t Target, out *posture.Touch) error {
 	client := p.client(t, out)
 	defer client.CloseIdleConnections()
@@ -70,21 +73,23 @@ func (p *Prober) touchMonitor(ctx context.Context, t Target, out *posture.Touch)
 	req.Header.Set("User-Agent", Name)
 	resp, err := client.Do(req)
 	if err != nil {
+		if refusedForCertificate(err, out.CertAsked) {
+			out.Nameless = true
+			return errors.New(certificateRefused + ", as monitoring of a NATS server never does (a proxy in between?)")
+		}
 		return refusal(err, out)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxRead))
 	out.Read += len(data)
 	if err != nil {
-		return err
-	}
-	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
-		out.Access, out.Answer = posture.Closed, resp.Status
-		return nil
+		out.Nameless = true
+		return fmt.Errorf("GET /varz: %s, and the answer ends early: %w", resp.Status, err)
 	}
 	var in info
-	if err := json.Unmarshal(data, &in); err != nil || in.ID == "" {
-		return errors.New("GET /varz answers with " + resp.Status + " and not as a NATS server")
+	if err := json.Unmarshal(data, &in); err != nil || in.ID == "" || resp.StatusCode != http.StatusOK {
+		out.Nameless = true
+		return fmt.Errorf("GET /varz: %s, without the id of a NATS server (a proxy in between?)", resp.Status)
 	}
 	out.ServerID, out.ServerName, out.Version = in.ID, in.Name, in.Version
 	if t.ServerID != "" && in.ID != t.ServerID {

@@ -128,8 +128,11 @@ func (p *Prober) identifyHTTP(ctx context.Context, address string, secure postur
 		}
 		return found
 	}
-	if monitor := p.Touch(ctx, Target{Door: posture.Monitor, Address: address, TLS: secure}); monitor.ServerID != "" {
+	switch monitor := p.Touch(ctx, Target{Door: posture.Monitor, Address: address, TLS: secure}); {
+	case monitor.ServerID != "":
 		return []posture.Touch{monitor}
+	case monitor.Nameless && !monitor.CertAsked:
+		return []posture.Touch{{Address: address, Reason: "it speaks HTTP: " + monitor.Reason}}
 	}
 	return nil
 }

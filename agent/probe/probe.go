@@ -83,15 +83,25 @@ func (p *Prober) silence() time.Duration {
 
 // reason puts an error into words that fit a report.
 func reason(ctx context.Context, err error) string {
-	var dial *net.OpError
+	dial := dialFailure(err)
 	switch {
-	case errors.As(err, &dial) && dial.Op == "dial":
+	case dial != nil:
 		return "cannot be reached from here: " + dial.Err.Error()
 	case ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded):
 		return "no clear answer in time"
 	default:
 		return err.Error()
 	}
+}
+
+// dialFailure is the error of a connection that did not come about, and nil
+// for any other error.
+func dialFailure(err error) *net.OpError {
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" {
+		return dial
+	}
+	return nil
 }
 
 // tlsConfig speaks to any certificate: a touch judges whether strangers get

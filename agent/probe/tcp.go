@@ -147,7 +147,7 @@ func refusal(err error, out *posture.Touch) error {
 		out.Access, out.Answer = posture.Closed, certificateRefused
 		return nil
 	}
-	out.TLSFailed = err != nil && out.Encrypted
+	out.TLSFailed = err != nil && out.Encrypted && dialFailure(err) == nil
 	return err
 }
 
