@@ -3,6 +3,7 @@ package manifest
 import (
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -13,37 +14,70 @@ import (
 type command struct {
 	args   []string // of nats-server; flags whose values are not known are left out
 	config string   // path, "" for none
-	image  bool     // the file is the one of the image
-	doubt  string   // what is not known of it; "" if nothing is
+	image  bool     // the file is the one that the image names
+	away   string   // why nothing is known of the configuration; "" where something is
+	doubt  string   // what else is not known; "" if nothing is
 	flag   string   // and of which flag; "" for any
 }
+
+// startsServer finds nats-server among the words of a shell command.
+var startsServer = regexp.MustCompile(`(?:^|[\s/"'` + "`" + `;&|(])nats-server(?:$|[\s"'` + "`" + `;&|)])`)
+
+const behindProgram = "a program before nats-server starts it, and how is not in the manifests"
 
 // commandOf reads the command of a container. ok is false where it starts no
 // server.
 func (s *Set) commandOf(env *environment, container *node) (c command, ok bool) {
-	image, _ := isServer(container.str("image"))
-	var words []*node
-	words = append(words, container.items("command")...)
-	if len(words) > 0 {
-		if base := path.Base(words[0].str()); base != "nats-server" {
-			// A shell or the like. That nobody can tell is told for images of
-			// nats-server only.
-			return command{doubt: "a program before nats-server starts it, and nobody knows how"}, image
+	img := imageOf(container.str("image"))
+	program, words := container.items("command"), container.items("args")
+	switch {
+	case len(program) > 0: // it replaces the entrypoint of the image, and its arguments
+		words = slices.Concat(program[1:], words)
+		switch base := path.Base(inContainer(program[0].str())); {
+		case base == "nats-server" || base == "nats-server.exe":
+		case base == "docker-entrypoint.sh" && img.start == byScript:
+			if words, ok = scriptArgs(words); !ok {
+				return command{}, false
+			}
+		default:
+			// It may start a server. Of images without nats-server nobody supposes that.
+			return command{away: behindProgram}, img.server
 		}
-		words = words[1:]
-	} else if !image {
+	case !img.server:
 		return command{}, false
+	case len(words) == 0:
+		return command{image: true, config: img.config, away: img.why}, true
+	case img.start == byItself:
+	default:
+		given := words
+		if words, ok = scriptArgs(words); !ok {
+			shell := slices.ContainsFunc(given, func(n *node) bool { return startsServer.MatchString(n.str()) })
+			return command{away: behindProgram}, shell
+		}
 	}
-	given := container.items("args")
-	if len(words) == 0 && len(container.items("command")) == 0 && len(given) > 0 && path.Base(given[0].str()) == "nats-server" {
-		given = given[1:]
-	} else if len(container.items("command")) == 0 && len(given) > 0 && !strings.HasPrefix(given[0].str(), "-") {
-		return command{}, false // another program of the image
+	c.read(env, words)
+	if len(program) == 0 && img.start == unknownStart && c.config == "" && c.away == "" {
+		c.away = img.why // with a -c in its arguments, the entrypoint is taken to hand them on
 	}
-	words = append(words, given...)
-	if len(words) == 0 && len(container.items("command")) == 0 {
-		return command{image: true, config: "/etc/nats/nats-server.conf"}, true
+	inv, err := conffile.Invoke(c.args)
+	return c, err != nil || inv.Serves
+}
+
+// scriptArgs are the arguments of nats-server out of those of the entrypoint of
+// the Alpine images. ok is false where they run another program.
+func scriptArgs(words []*node) (args []*node, ok bool) {
+	switch {
+	case len(words) == 0 || strings.HasPrefix(words[0].str(), "-"):
+		return words, true
+	case path.Base(words[0].str()) == "nats-server":
+		return words[1:], true
+	default:
+		return nil, false
 	}
+}
+
+// read reads the arguments of nats-server.
+func (c *command) read(env *environment, words []*node) {
 	for i := 0; i < len(words); i++ {
 		word, unknown := env.expand(words[i].str())
 		if len(unknown) == 0 {
@@ -72,9 +106,11 @@ func (s *Set) commandOf(env *environment, container *node) (c command, ok bool) 
 	}
 	inv, err := conffile.Invoke(c.args)
 	if err != nil {
-		c.args, c.doubt, c.flag = nil, "nats-server does not take its flags", ""
-		return c, true
+		c.args, c.doubt, c.away = nil, "", "nats-server does not take its flags"
+		return
 	}
 	c.config = inv.Config
-	return c, inv.Serves
+	if c.doubt != "" && (c.flag == "c" || c.flag == "config" || c.flag == "" && c.config == "") {
+		c.away = c.doubt // any file
+	}
 }

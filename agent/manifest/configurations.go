@@ -83,7 +83,7 @@ func (s *Set) Left(all []*Configuration) []string {
 
 // podOf is the specification of the pods of an object; nil where it has none.
 func podOf(o *object) *node {
-	for _, at := range [][]string{{"spec"}, {"spec", "template", "spec"}, {"spec", "jobTemplate", "spec", "template", "spec"}} {
+	for _, at := range [][]string{{"spec"}, {"spec", "template", "spec"}, {"template", "spec"}, {"spec", "jobTemplate", "spec", "template", "spec"}} {
 		if pod := o.root.get(at...); pod != nil && len(pod.items("containers")) > 0 {
 			return pod
 		}
@@ -139,9 +139,9 @@ func (s *Set) hosts() []*conffile.Host { return s.files }
 func (s *Set) ofContainer(o *object, n *node, cmd command, around *environment, mounts []mount, extra []string, env func(string) (string, bool)) *Configuration {
 	c := &Configuration{doubt: cmd.doubt, flag: cmd.flag, opened: map[string]*datum{}, top: posture.Place{File: o.file.Name, Line: n.line, Column: n.column}}
 	o.file.CutFlow(n.line, n.column-1) // there may be secrets among its variables
-	_, imageRelease := isServer(n.str("image"))
+	img := imageOf(n.str("image"))
 	c.Source = conffile.Source{
-		Name: o.String(), Args: slices.Concat(cmd.args, extra), Hosts: s.hosts(), Version: imageRelease,
+		Name: o.String(), Args: slices.Concat(cmd.args, extra), Hosts: s.hosts(), Version: img.version,
 		Env: func(name string) (string, bool) {
 			if v := around.vars[name]; v.known {
 				return v.value, true
@@ -153,30 +153,25 @@ func (s *Set) ofContainer(o *object, n *node, cmd command, around *environment, 
 		},
 		Later: func(name string) bool { return around.vars[name].later },
 	}
-	file := cmd.config
-	if cmd.image && len(mounts) > 0 {
-		if _, err := open(mounts, file); err != nil {
-			if _, err := open(mounts, "/nats-server.conf"); err == nil {
-				file = "/nats-server.conf"
-			}
+	file, away := cmd.config, cmd.away
+	if inv, err := conffile.Invoke(extra); err == nil && inv.Config != "" {
+		file, away = inv.Config, ""
+	}
+	if file != "" {
+		if file = inContainer(file); !path.IsAbs(file) {
+			file = path.Join("/", inContainer(n.str("workingDir")), file)
 		}
 	}
-	if inv, err := conffile.Invoke(extra); err == nil && inv.Config != "" {
-		file = inv.Config
-	}
-	if file != "" && !path.IsAbs(file) {
-		file = path.Join("/", n.str("workingDir"), file)
+	if img.config != "" {
+		mounts = append(mounts, img.mount(c.top))
 	}
 	c.reads(file, func(name string) (*datum, error) { return open(mounts, name) })
 	switch {
+	case away != "":
+		c.Path = "/"
+		c.Read = func(string) ([]byte, error) { return nil, &conffile.Elsewhere{Why: away} }
 	case file == "":
 		c.Path, c.Text = "/", []byte{}
-	case cmd.image:
-		if _, err := open(mounts, file); err != nil {
-			c.Read = func(string) ([]byte, error) {
-				return nil, &conffile.Elsewhere{Why: "the server runs with the configuration of its image, which is not in the manifests"}
-			}
-		}
 	}
 	return c
 }

@@ -136,7 +136,7 @@ func TestWorkloads(t *testing.T) {
 		"value of a secret": {mounted + "    env: [ { name: TOKEN, valueFrom: { secretKeyRef: { name: s, key: key } } } ]\n", unknown, "no value here"},
 		"envFrom":           {mounted + "    envFrom: [ { prefix: TO, configMapRef: { name: env } } ]\n", closed, ""},
 		"envFrom elsewhere": {mounted + "    envFrom: [ { secretRef: { name: env } } ]\n", unknown, "no value here"},
-		"no flags":          {"", unknown, "the configuration of its image"},
+		"no flags":          {"", open, ""},
 		"no file":           {"    args: [-js]\n", open, ""},
 		"token":             {"    args: [--auth=ahK0ohl0aith]\n", closed, ""},
 		"token of nobody":   {"    args: [--auth, $(TOKEN)]\n    env: [ { name: TOKEN, valueFrom: { secretKeyRef: { name: s, key: key } } } ]\n", unknown, "--auth is not in the manifests: Secret/ns/s is not among the manifests"},
@@ -155,7 +155,6 @@ func TestWorkloads(t *testing.T) {
 		"shell":             {"    command: [sh, -c, nats-server]\n", unknown, "a program before nats-server"},
 		"no flag":           {"    args: [--nonsense]\n", unknown, "does not take its flags"},
 		"default file":      {"    volumeMounts: [ { name: v, mountPath: /etc/nats/nats-server.conf, subPath: users.conf } ]\n", closed, ""},
-		"default, scratch":  {"    volumeMounts: [ { name: v, mountPath: /nats-server.conf, subPath: users.conf } ]\n", closed, ""},
 	} {
 		env := "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: env }\ndata: { KEN: ahK0ohl0aith }\n"
 		_, _, files := read(t, pod(tc.container), shut, env)
@@ -215,14 +214,89 @@ func TestOldLeafnodes(t *testing.T) {
 }
 
 func TestImages(t *testing.T) {
-	for image, want := range map[string]string{
-		"nats": "true ", "nats:2.12.3-alpine": "true 2.12.3", "nats:latest": "true ", "nats:2.12": "true ", "nats:alpine": "true ",
-		"docker.io/library/nats:2.11.1@sha256:0123": "true 2.11.1", "reg.example.net:5000/x/nats-server:v2.10.9": "true 2.10.9",
-		"nats@sha256:0123": "true ", "nats:2.12.0-RC.2-alpine3.21": "true 2.12.0-RC.2", "reg:5000/nats": "true ",
-		"natsio/nats-box:0.14": "false ", "natsio/nats-server-config-reloader:0.1.0": "false ", "nats-streaming:0.25.6": "false ", "": "false ",
+	const alpine, scratch = "/etc/nats/nats-server.conf", "nats-server.conf"
+	for ref, want := range map[string]string{
+		"nats": scratch, "nats:latest": scratch, "nats:linux": scratch, "nats:scratch": scratch, "nats:2": scratch, "nats:2.12": scratch, "nats:2.12-scratch": scratch, "nats:2.12.3-linux": "2.12.3 " + scratch,
+		"nats:alpine": alpine, "nats:alpine3.22": alpine, "nats:2-alpine": alpine, "nats:2.12-alpine3.22": alpine, "nats:2.12.3-alpine": "2.12.3 " + alpine, "nats:2.12.0-RC.2-alpine3.21": "2.12.0-RC.2 " + alpine,
+		"nats:nanoserver": scratch, "nats:2.12-nanoserver-ltsc2025": scratch, "nats:2.9.1-windowsservercore-1809": "2.9.1 " + scratch, "nats:windowsservercore": scratch, "nats:2.12.0-RC.2": "2.12.0-RC.2 " + scratch,
+		"docker.io/library/nats:2.11.1@sha256:0123": "2.11.1 " + scratch, "library/nats:alpine@sha256:0123": alpine,
+		"nats@sha256:0123": "a digest does not say", "nats:nightly": `the tag "nightly" does not say`, "nats:edge-alpine": `the tag "edge-alpine" does not say`, "nats:2.12-alpine-custom": "does not say", "nats:2.12-debian": "does not say",
+		"nats:2.1.6-alpine": "2.1.6 images before 2.1.7", "nats:1.4": "images before 2.1.7", "nats:2.1-alpine": alpine, "nats:2.0": "images before 2.1.7",
+		"reg.example.net:5000/x/nats-server:v2.10.9": `2.10.9 "reg.example.net:5000/x/nats-server" is not the official image`, "reg:5000/nats": `"reg:5000/nats" is not the official image`, "nats-server:2.10": `"nats-server" is not the official image`,
+		"openland/nats:v1": "is not the official image", "bitnami/nats:2.12.3-alpine": "2.12.3 \"bitnami/nats\" is not the official image", "ghcr.io/library/nats:alpine": "is not the official image", "docker.io/x/nats": "is not the official image",
+		"natsio/nats-box:0.14": "-", "natsio/nats-server-config-reloader:0.1.0": "-", "nats-streaming:0.25.6": "-", "": "-", "nats/other:1": "-", "reg:5000/x": "-",
 	} {
-		if ok, version := isServer(image); fmt.Sprint(ok, " ", version) != want {
-			t.Errorf("%s: %v %s, want %s", image, ok, version, want)
+		i := imageOf(ref)
+		got := strings.TrimSpace(i.version + " " + i.config + i.why)
+		if !i.server {
+			got = "-"
+		}
+		if !strings.Contains(got, want) || (i.config == "") != (i.why != "" || !i.server) || (i.config == "") != (i.start == unknownStart || i.start == official) {
+			t.Errorf("%s: %s %+v, want %s", ref, got, i, want)
+		}
+	}
+}
+
+// TestImageFiles: which file a container reads, by its image, where each of the
+// files that an image may read is mounted, and what each says.
+func TestImageFiles(t *testing.T) {
+	const open, closed, unknown = posture.Open, posture.Closed, posture.Unknown
+	const mounts = "    volumeMounts: [ { name: v, mountPath: %s, subPath: users.conf } ]\n"
+	files := configMap("  users.conf: |\n    authorization { user: a, password: hoohee4Eejae }\n  nats-server.conf: |\n    authorization { user: a, password: hoohee4Eejae }\n")
+	for name, tc := range map[string]struct {
+		image, mount, more string
+		access             posture.Access
+		why                string
+	}{
+		"scratch, the file of Alpine":  {"nats:2.10-scratch", "/etc/nats/nats-server.conf", "", open, ""},
+		"no variant, that of Alpine":   {"nats:2.10", "/etc/nats/nats-server.conf", "", open, ""},
+		"latest, that of Alpine":       {"nats", "/etc/nats/nats-server.conf", "", open, ""},
+		"scratch":                      {"nats:2.10-scratch", "/nats-server.conf", "", closed, ""},
+		"scratch, by its digest too":   {"docker.io/library/nats:2.10@sha256:01", "/nats-server.conf", "", closed, ""},
+		"Alpine, the file of scratch":  {"nats:alpine", "/nats-server.conf", "", open, ""},
+		"Alpine":                       {"nats:alpine", "/etc/nats/nats-server.conf", "", closed, ""},
+		"Windows":                      {"nats:nanoserver", `'C:\nats-server.conf'`, "", closed, ""},
+		"digest":                       {"nats@sha256:01", "/nats-server.conf", "", unknown, "a digest does not say"},
+		"another registry":             {"reg.example.net/nats:2.10", "/nats-server.conf", "", unknown, "is not the official image"},
+		"another owner, Alpine":        {"acme/nats:2.10-alpine", "/etc/nats/nats-server.conf", "", unknown, "is not the official image"},
+		"another's, flags":             {"openland/nats:v1", "/nats-server.conf", "    args: ['--routes=nats://x:6222']\n", unknown, "is not the official image"},
+		"another's, a token":           {"openland/nats:v1", "/nats-server.conf", "    args: [--auth, ohph7Sheeph0]\n", unknown, "is not the official image"},
+		"another's, a file":            {"openland/nats:v1", "/x.conf", "    args: [-c, /x.conf]\n", closed, ""},
+		"another's, its command":       {"openland/nats:v1", "/x.conf", "    command: [nats-server, -c, /x.conf]\n", closed, ""},
+		"another's, command alone":     {"openland/nats:v1", "/x.conf", "    command: [nats-server]\n", open, ""},
+		"another's, another program":   {"openland/nats:v1", "/x.conf", "    command: [/run.sh]\n", unknown, "a program before nats-server"},
+		"another's, a shell in args":   {"openland/nats:v1", "/x.conf", "    args: [sh, -c, exec nats-server -c /x.conf]\n", unknown, "a program before nats-server"},
+		"command, no flags":            {"nats:2.10", "/nats-server.conf", "    command: [/nats-server]\n", open, ""},
+		"args replace the image's":     {"nats:2.10", "/nats-server.conf", "    args: [-js]\n", open, ""},
+		"args replace Alpine's":        {"nats:2.10-alpine", "/etc/nats/nats-server.conf", "    args: [nats-server, -js]\n", open, ""},
+		"the script":                   {"nats:2.10-alpine", "/etc/nats/nats-server.conf", "    command: [docker-entrypoint.sh]\n", open, ""},
+		"the script, a flag":           {"nats:2.10-alpine", "/x.conf", "    command: [/usr/local/bin/docker-entrypoint.sh]\n    args: [-c, /x.conf]\n", closed, ""},
+		"the script, elsewhere":        {"nats:2.10", "/x.conf", "    command: [docker-entrypoint.sh]\n    args: [-c, /x.conf]\n", unknown, "a program before nats-server"},
+		"a word that scratch refuses":  {"nats:2.10", "/x.conf", "    args: [nats-server, -c, /x.conf]\n", unknown, "does not take its flags"},
+		"a name is enough":             {"nats:2.10", "/nats-server.conf", "    args: [-c, nats-server.conf]\n", closed, ""},
+		"the image's own":              {"nats:2.10", "/x.conf", "    args: [-c, /nats-server.conf]\n", open, ""},
+		"working directory":            {"nats:2.10", "/conf/nats-server.conf", "    workingDir: /conf\n", closed, ""},
+		"working directory, not there": {"nats:2.10", "/nats-server.conf", "    workingDir: /conf\n", unknown, "/conf/nats-server.conf is not here"},
+		"working directory, Alpine":    {"nats:2.10-alpine", "/conf/nats-server.conf", "    workingDir: /conf\n", open, ""},
+		"which file is not known":      {"nats:2.10", "/x.conf", "    args: [-c, $(F)]\n    env: [ { name: F, valueFrom: { secretKeyRef: { name: s, key: key } } } ]\n", unknown, "--c is not in the manifests"},
+		"a flag before is not known":   {"nats:2.10", "/x.conf", "    args: [$(F)]\n    env: [ { name: F, valueFrom: { secretKeyRef: { name: s, key: key } } } ]\n", unknown, "its flags are not in the manifests"},
+	} {
+		mount := fmt.Sprintf(mounts, tc.mount)
+		_, _, all := read(t, strings.Replace(pod(tc.more+mount), "nats:2.14.2-alpine", tc.image, 1), files)
+		f := all["Pod/ns/p"]
+		if d := client(t, f); d.Access != tc.access || !strings.Contains(d.Reason, tc.why) {
+			t.Errorf("%s: %s %q, want %s %q; %+v", name, d.Access, d.Reason, tc.access, tc.why, f.Server.Config.Refused)
+		}
+		if absent := len(f.Server.Config.Absent) > 0; absent != (tc.access == unknown) {
+			t.Errorf("%s: absent %v", name, f.Server.Config.Absent)
+		}
+	}
+	// A volume over the directory hides the file of the image.
+	for dir, want := range map[string]posture.Access{"/etc/nats": closed, "/etc": unknown, "/": closed} {
+		_, _, all := read(t, strings.Replace(pod(fmt.Sprintf("    volumeMounts: [ { name: v, mountPath: %s } ]\n", dir)), "2.14.2-alpine", map[bool]string{true: "2.10", false: "2.10-alpine"}[dir == "/"], 1), files)
+		f := all["Pod/ns/p"]
+		if d := client(t, f); d.Access != want || want == unknown && len(f.Server.Config.Refused) == 0 {
+			t.Errorf("%s: %s %q %v", dir, d.Access, d.Reason, f.Server.Config.Refused)
 		}
 	}
 }

@@ -77,7 +77,7 @@ func (s *Set) project(v *volume, from *object, n *node, secretName string) {
 func (s *Set) mounts(volumes map[string]*volume, env *environment, container *node) []mount {
 	var out []mount
 	for _, n := range container.items("volumeMounts") {
-		m := mount{path: path.Clean("/" + n.str("mountPath")), sub: n.str("subPath"), volume: volumes[n.str("name")]}
+		m := mount{path: path.Join("/", inContainer(n.str("mountPath"))), sub: n.str("subPath"), volume: volumes[n.str("name")]}
 		if m.volume == nil {
 			m.volume = &volume{unseen: "the pod has no such volume in the manifests"}
 		}
@@ -93,12 +93,22 @@ func (s *Set) mounts(volumes map[string]*volume, env *environment, container *no
 	return out
 }
 
+// inContainer is a path with slashes and without a drive: in containers for Windows
+// all that counts here is on C:.
+func inContainer(name string) string {
+	name = strings.ReplaceAll(name, `\`, "/")
+	if len(name) > 2 && name[1:3] == ":/" {
+		name = name[2:]
+	}
+	return name
+}
+
 var errNoFile = errors.New("no such file")
 
 // open finds the file at a path of a container. Where it may be there, and is not
 // in the manifests, the error is a [conffile.Elsewhere].
 func open(mounts []mount, name string) (*datum, error) {
-	name = path.Clean("/" + strings.ReplaceAll(name, `\`, "/"))
+	name = path.Join("/", inContainer(name))
 	for _, m := range mounts {
 		if name != m.path && !strings.HasPrefix(name, strings.TrimSuffix(m.path, "/")+"/") {
 			continue
