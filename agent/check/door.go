@@ -87,7 +87,7 @@ var door001 = &Check{
 			Reload: true,
 		},
 		posture.CauseSentinel: {
-			Text:   "default_sentinel is the JWT of a user without limits, and is given to whoever brings none. Remove it, or make it one of an account whose auth callout decides, and restart.",
+			Text:   "default_sentinel is a bearer JWT, and the server gives it to every client that brings none. Remove it, or make it one of an account whose auth callout decides, and restart.",
 			Config: "# remove: default_sentinel: ...\n",
 		},
 		posture.CauseCalloutAlone: {

@@ -5,7 +5,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
@@ -378,10 +377,7 @@ func orGlobal(account string) string {
 	return account
 }
 
-const (
-	reasonCallout  = "an auth callout decides, and what its service says is not in the configuration"
-	reasonSentinel = "a default sentinel is given to strangers, and its account is not in the configuration"
-)
+const reasonCallout = "an auth callout decides, and what its service says is not in the configuration"
 
 // callout: whoever is not known, or is in an account that is delegated, is
 // decided about elsewhere (auth.go, processClientOrLeafAuthentication).
@@ -395,70 +391,6 @@ func (j *judge) callout(a answer, guest string, leaf bool) answer {
 		return a
 	}
 	return answer{access: posture.Unknown, reason: reasonCallout, place: j.at("authorization.auth_callout"), text: "its service decides"}
-}
-
-// bySentinel: in operator mode a stranger gets in with the JWT that the server
-// gives to whoever has none.
-func (j *judge) bySentinel(l *listener, connection string) answer {
-	closed := answer{access: posture.Closed, place: j.at("operator", "trusted_keys"), text: "a JWT is asked for"}
-	if j.sentinel == "" && !j.unsetAt("default_sentinel") {
-		return closed
-	}
-	at := j.at("default_sentinel")
-	doubt := answer{access: posture.Unknown, reason: reasonSentinel, place: at, text: "strangers are given a JWT"}
-	user, err := jwt.DecodeUserClaims(j.sentinel)
-	if err != nil {
-		return doubt
-	}
-	issuer := user.IssuerAccount
-	if issuer == "" {
-		issuer = user.Issuer
-	}
-	preload, ok := j.preloads[issuer]
-	if !ok {
-		return doubt
-	}
-	account, err := jwt.DecodeAccountClaims(preload)
-	if err != nil {
-		return doubt
-	}
-	if account.Authorization.IsEnabled() {
-		doubt.reason = reasonCallout
-		return doubt
-	}
-	closed.place, closed.text = at, "the default sentinel may not come this way"
-	if len(user.AllowedConnectionTypes) > 0 && !slices.ContainsFunc(user.AllowedConnectionTypes, func(t string) bool { return strings.EqualFold(t, connection) }) {
-		return closed
-	}
-	if user.Expires != 0 && user.Expires < time.Now().Unix() {
-		closed.text = "the default sentinel has expired"
-		return closed
-	}
-	// Limits of time and place decide elsewhere.
-	if !user.BearerToken || user.Expires != 0 || len(user.Src) > 0 || len(user.Times) > 0 || len(account.Revocations) > 0 || account.Expires != 0 ||
-		account.Limits.DisallowBearer || user.IssuerAccount != "" || user.ProxyRequired || !j.trusted(account.Issuer) {
-		doubt.reason = "a default sentinel is given to strangers, with limits that the configuration does not decide"
-		return doubt
-	}
-	a := answer{access: posture.Open, cause: posture.CauseSentinel, place: at, text: "strangers are given a bearer JWT"}
-	a.landing = &posture.Landing{Account: issuer, User: user.Subject, Restricted: !user.HasEmptyPermissions() && (!user.Pub.Empty() || !user.Sub.Empty())}
-	if l.kind != posture.Client {
-		a.cause = posture.CauseInherits
-	}
-	if l.kind == posture.Leafnode {
-		a.cause = posture.CauseLeafNoAuth
-	}
-	return a
-}
-
-// trusted tells whether an account is signed by an operator of the configuration.
-func (j *judge) trusted(issuer string) bool {
-	for _, o := range j.operators {
-		if o != nil && (o.Subject == issuer && !o.StrictSigningKeyUsage || slices.Contains(o.SigningKeys, issuer)) {
-			return true
-		}
-	}
-	return false
 }
 
 func (j *judge) unsetAt(key string) bool {
