@@ -67,7 +67,7 @@ func BenchmarkEveryone(b *testing.B) {
 
 // crowd fills a server and measures how it is asked.
 func crowd(b *testing.B, config string, sys nats.Option, login func(int) func(string) map[string]any) {
-	f := start(b, fleet.Spec{Name: "n1", Binary: binary(b, "v2.15.2"), Config: config})
+	f := start(b, fleet.Spec{Name: "n1", Binary: binary(b, fleet.Linked), Config: config})
 	s := f.Server("n1")
 	arrive(b, s, login)
 	nc := connect(b, s.URL(), sys, nats.CustomInboxPrefix(auditInbox))

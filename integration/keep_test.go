@@ -49,7 +49,7 @@ system_account: SYS
 // which agents connect to, and n3, on which doors open and close.
 func storeSpecs(t testing.TB) []fleet.Spec {
 	return []fleet.Spec{
-		{Name: "n2", Binary: binary(t, "v2.15.2"), Config: storeAccounts + `jetstream { store_dir: "{{dir}}/jetstream" }
+		{Name: "n2", Binary: binary(t, fleet.Linked), Config: storeAccounts + `jetstream { store_dir: "{{dir}}/jetstream" }
 leafnodes { listen: "{{addr "leafnode"}}", authorization { user: leaf-sys, password: leaf-password, account: SYS } }
 `},
 		{Name: "n1", Config: sysAccount + appUsersOf + leafOfStore},

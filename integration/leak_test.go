@@ -339,7 +339,7 @@ leafnodes { listen: "{{addr "leafnode"}}", authorization { user: leaf-sys, passw
 `
 	// Processes of their own: in one process the race detector sees nats-server
 	// list clients that are just coming.
-	server := binary(t, "v2.15.2")
+	server := binary(t, fleet.Linked)
 	specs := []fleet.Spec{
 		{Name: "n2", Binary: server, Config: hubConfig},
 		{Name: "token", Binary: server, Config: fmt.Sprintf("authorization { token: %q }\n", s["token"]) + leafOfStore},
@@ -427,7 +427,7 @@ func TestNothingSecretGetsOutUnderAnOperator(t *testing.T) {
 	b := newBench(t)
 	op.save(filepath.Join(b.dir, ".nsc"))
 	f := start(t,
-		fleet.Spec{Name: "new", Binary: binary(t, "v2.15.2"), Config: op.Config() + clustered("c", "old")},
+		fleet.Spec{Name: "new", Binary: binary(t, fleet.Linked), Config: op.Config() + clustered("c", "old")},
 		fleet.Spec{Name: "old", Binary: binary(t, "v2.10.29"), Config: op.Config() + clustered("c", "new")},
 	)
 	bearer, _ := op.user(&op.App, "bearer", func(c *jwt.UserClaims) { c.BearerToken = true })

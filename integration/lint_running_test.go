@@ -145,7 +145,7 @@ func TestLintRunningOldServers(t *testing.T) {
 	for _, c := range []struct {
 		version string
 		want    check.Outcome
-	}{{"v2.10.29", check.Unknown}, {"v2.11.17", check.Pass}, {"v2.14.5", check.Pass}, {"v2.15.2", check.Pass}} {
+	}{{"v2.10.29", check.Unknown}, {"v2.11.17", check.Pass}, {"v2.14.5", check.Pass}, {fleet.Linked, check.Pass}} {
 		t.Run(c.version, func(t *testing.T) {
 			t.Parallel()
 			s := start(t, fleet.Spec{Name: "n1", Config: config, Files: files, Binary: binary(t, c.version)}).Server("n1")

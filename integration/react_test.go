@@ -141,7 +141,7 @@ func TestReloadIsPolled(t *testing.T) {
 // file.
 func TestReloadThatIsRefused(t *testing.T) {
 	t.Parallel()
-	f := start(t, fleet.Spec{Name: "n1", Binary: binary(t, "v2.15.2"), Config: closedApp})
+	f := start(t, fleet.Spec{Name: "n1", Binary: binary(t, fleet.Linked), Config: closedApp})
 	nc := connectSys(t, f.Server("n1"))
 	v := keepWatch(t, nc, -1, nil)
 	reload := func(config string) {

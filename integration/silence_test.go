@@ -117,7 +117,7 @@ func openVictim(t *testing.T) (f *fleet.Fleet, victim *fleet.Server) {
 	f = start(t,
 		fleet.Spec{Name: "n1", Config: closedApp + clustered("c", "n2", "victim")},
 		fleet.Spec{Name: "n2", Config: closedApp + clustered("c", "n1", "victim")},
-		fleet.Spec{Name: "victim", Binary: binary(t, "v2.15.2"), Config: clustered("c", "n1", "n2") + `http: "{{addr "monitor"}}"`},
+		fleet.Spec{Name: "victim", Binary: binary(t, fleet.Linked), Config: clustered("c", "n1", "n2") + `http: "{{addr "monitor"}}"`},
 	)
 	waitActive(t, f, f.Server("n1"), 3)
 	return f, f.Server("victim")
@@ -414,8 +414,8 @@ func TestLameDuckAndShutdown(t *testing.T) {
 	t.Parallel()
 	f := start(t,
 		fleet.Spec{Name: "n1", Config: closedApp + clustered("c", "duck", "leaver")},
-		fleet.Spec{Name: "duck", Binary: binary(t, "v2.15.2"), Config: clustered("c", "n1", "leaver") + "lame_duck_duration: 60s, lame_duck_grace_period: 30s"},
-		fleet.Spec{Name: "leaver", Binary: binary(t, "v2.15.2"), Config: clustered("c", "n1", "duck")},
+		fleet.Spec{Name: "duck", Binary: binary(t, fleet.Linked), Config: clustered("c", "n1", "leaver") + "lame_duck_duration: 60s, lame_duck_grace_period: 30s"},
+		fleet.Spec{Name: "leaver", Binary: binary(t, fleet.Linked), Config: clustered("c", "n1", "duck")},
 	)
 	waitActive(t, f, f.Server("n1"), 3)
 	rec := &recorder{}
@@ -472,7 +472,7 @@ func TestKilledTwin(t *testing.T) {
 	const twin = "server_name: twin\nhttp: \"{{addr \"monitor\"}}\"\n"
 	f := start(t,
 		fleet.Spec{Name: "hub", Config: twin + hub},
-		fleet.Spec{Name: "leaf", Binary: binary(t, "v2.15.2"), Config: twin + closedApp + remote("leaf-sys", "$SYS")},
+		fleet.Spec{Name: "leaf", Binary: binary(t, fleet.Linked), Config: twin + closedApp + remote("leaf-sys", "$SYS")},
 	)
 	waitActive(t, f, f.Server("hub"), 2)
 	rec := &recorder{}
@@ -562,7 +562,7 @@ func TestOwnConnectionMovesInACluster(t *testing.T) {
 	t.Parallel()
 	const monitor = `http: "{{addr "monitor"}}"`
 	f := start(t,
-		fleet.Spec{Name: "n1", Config: closedApp + clustered("c", "n2") + monitor, Binary: binary(t, "v2.15.2")},
+		fleet.Spec{Name: "n1", Config: closedApp + clustered("c", "n2") + monitor, Binary: binary(t, fleet.Linked)},
 		fleet.Spec{Name: "n2", Config: closedApp + clustered("c", "n1") + monitor},
 	)
 	waitActive(t, f, f.Server("n2"), 2)

@@ -133,7 +133,7 @@ func TestTurnBeginsAnew(t *testing.T) {
 		f := start(t,
 			fleet.Spec{Name: "n1", Config: sysAccount + appUsersOf + clustered("c", "n2", "n3")},
 			fleet.Spec{Name: "n2", Config: n2("")},
-			fleet.Spec{Name: "n3", Config: sysAccount + appUsersOf + clustered("c", "n1", "n2"), Binary: binary(t, "v2.15.2")},
+			fleet.Spec{Name: "n3", Config: sysAccount + appUsersOf + clustered("c", "n1", "n2"), Binary: binary(t, fleet.Linked)},
 		)
 		waitActive(t, f, f.Server("n1"), 3)
 		return startReplica(t, connectSys(t, f.Server("n1"))), f

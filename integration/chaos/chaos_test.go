@@ -160,7 +160,7 @@ func TestChaos(t *testing.T) {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	server, err := fleet.Binary(t.Context(), "v2.15.2")
+	server, err := fleet.Binary(t.Context(), fleet.Linked)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,9 +11,15 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+
+	"github.com/nats-io/nats-server/v2/server"
 )
 
 var releaseVersion = regexp.MustCompile(`^v\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$`)
+
+// Linked is the release of nats-server that this module is built with: the one
+// that runs embedded.
+const Linked = "v" + server.VERSION
 
 // building lets one build of this process run at a time: each takes all cores.
 var building sync.Mutex

@@ -25,7 +25,7 @@ func binary(t *testing.T, version string) string {
 }
 
 func TestProcess(t *testing.T) {
-	for _, version := range []string{"v2.10.29", "v2.15.2"} {
+	for _, version := range []string{"v2.10.29", fleet.Linked} {
 		t.Run(version, func(t *testing.T) {
 			const cluster = `
 cluster { name: c, listen: "{{addr "route"}}", routes: ["nats://{{addr "peer" "route"}}"] }
@@ -108,7 +108,7 @@ cluster { name: c, listen: "{{addr "route"}}", routes: ["nats://{{addr "peer" "r
 }
 
 func TestProcessWithoutConfigFile(t *testing.T) {
-	f := start(t, fleet.Spec{Name: "bare", NoConfigFile: true, Binary: binary(t, "v2.15.2"), Args: []string{"--user", "u", "--pass", "p"}})
+	f := start(t, fleet.Spec{Name: "bare", NoConfigFile: true, Binary: binary(t, fleet.Linked), Args: []string{"--user", "u", "--pass", "p"}})
 	if anonymous(t, f.Server("bare").URL()) {
 		t.Error("the additional arguments were not used")
 	}
@@ -120,7 +120,7 @@ func TestProcessWithoutConfigFile(t *testing.T) {
 // TestProcessTellsWhy shows that the log of a process that does not come up is
 // in the error.
 func TestProcessTellsWhy(t *testing.T) {
-	path := binary(t, "v2.15.2")
+	path := binary(t, fleet.Linked)
 	for name, test := range map[string]struct{ config, want string }{
 		"standard error": {`jetstream { store_dir: "{{dir}}/server.conf" }`, "JetStream"},
 		"taken port":     {`listen: "{{addr "good" "client"}}"`, "already in use"},
@@ -143,9 +143,9 @@ func TestBinary(t *testing.T) {
 			t.Errorf("Binary(%q) = %s", version, path)
 		}
 	}
-	first := binary(t, "v2.15.2")
+	first := binary(t, fleet.Linked)
 	begun := time.Now()
-	again, err := fleet.Binary(t.Context(), "v2.15.2")
+	again, err := fleet.Binary(t.Context(), fleet.Linked)
 	if err != nil || again != first || time.Since(begun) > time.Second {
 		t.Errorf("the second call: %q, %v after %v", again, err, time.Since(begun))
 	}

@@ -170,7 +170,7 @@ func buildProgram(t *testing.T) string {
 }
 
 func measure(t *testing.T, binary string, c cause) []time.Duration {
-	server, err := fleet.Binary(t.Context(), "v2.15.2")
+	server, err := fleet.Binary(t.Context(), fleet.Linked)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -518,7 +518,7 @@ and real nats-servers %s of which one audits itself over a hub. Each cause
 %d times, on a machine with %d cores that servers, clients, agent and subscriber
 share. "Clients" are %d others on the server.
 
-`, "2.15.2", *runs, runtime.NumCPU(), others)
+`, strings.TrimPrefix(fleet.Linked, "v"), *runs, runtime.NumCPU(), others)
 	b.WriteString("| Cause | p50 | p99 | Longest | Goal, p50 | Goal, p99 |\n|---|--:|--:|--:|--:|--:|\n")
 	for i := range all {
 		m := &all[i]
