@@ -83,6 +83,7 @@ type loop struct {
 	everyone timer
 
 	settle  timer
+	held    timer // until a finding that is held may end
 	sighted budget
 	visit   timer
 	claims  timer
@@ -196,6 +197,11 @@ func (l *loop) step(ctx context.Context, tick <-chan time.Time, connection <-cha
 		l.onAccounts(ctx, r)
 	case <-l.settle.C():
 		l.verdict(ctx)
+	case <-l.held.C():
+		l.held.stop()
+		if l.Leading() && l.snap != nil {
+			l.lookAgain()
+		}
 	case reply := <-l.scans:
 		l.onScan(ctx, reply)
 	case p := <-l.policies:
@@ -210,7 +216,7 @@ func (l *loop) step(ctx context.Context, tick <-chan time.Time, connection <-cha
 }
 
 func (l *loop) stopTimers() {
-	for _, t := range []*timer{&l.soon, &l.look, &l.settle, &l.visit, &l.claims, &l.everyone, &l.trust.timer} {
+	for _, t := range []*timer{&l.soon, &l.look, &l.settle, &l.held, &l.visit, &l.claims, &l.everyone, &l.trust.timer} {
 		t.stop()
 	}
 }
@@ -410,7 +416,11 @@ func (l *loop) judgeNow(ctx context.Context) {
 
 // lookAgain arranges the second look that what has passed once needs to end.
 func (l *loop) lookAgain() {
-	for _, scope := range l.ledger.Passing() {
+	passing, next := l.ledger.Passing(l.now())
+	if !next.IsZero() {
+		l.held.atMost(max(next.Sub(l.now()), 0))
+	}
+	for _, scope := range passing {
 		if scope.Kind == check.KindAccount {
 			l.lookAtAccount(scope.Account, 1, confirm)
 			continue

@@ -95,7 +95,8 @@ func (l *loop) mergeLook(look *collect.Look, touch map[string]bool) []*posture.S
 		index[s.ID] = i
 	}
 	passing := map[string]bool{}
-	for _, scope := range l.ledger.Passing() {
+	scopes, _ := l.ledger.Passing(l.now())
+	for _, scope := range scopes {
 		if s := l.subject(scope); s != nil {
 			passing[s.ID] = true
 		}

@@ -58,7 +58,8 @@ func TestSchemas(t *testing.T) {
 		reflect.TypeFor[posture.State]():    enum("silent", "answering", "lame-duck", "shut-down"),
 		reflect.TypeFor[check.Severity]():   enum("critical", "warning", "info"),
 		reflect.TypeFor[check.Kind]():       enum("system", "cluster", "server", "operator", "account"),
-		reflect.TypeFor[finding.Action]():   enum("opened", "updated", "resolved", "stale"),
+		reflect.TypeFor[finding.Action]():   enum("opened", "updated", "held", "resolved", "stale"),
+		reflect.TypeFor[finding.Span]():     {Type: "string"},
 	}}
 	dir := filepath.Join("..", "docs", "schema")
 	for file, typ := range schemas {

@@ -25,6 +25,7 @@ const (
 	Updated  Action = "updated"
 	Resolved Action = "resolved"
 	Stale    Action = "stale" // its subject fell silent: neither there nor gone
+	Held     Action = "held"  // seen to be gone, and kept open only because it opened again and again: see [Hold]
 )
 
 // Finding is one check failing on one subject.
@@ -46,10 +47,48 @@ type Finding struct {
 	At          time.Time          `json:"at"` // when this transition was seen
 	FirstSeen   time.Time          `json:"first_seen"`
 	LastSeen    time.Time          `json:"last_seen"`
-	ResolvedAt  *time.Time         `json:"resolved_at"`
+	ResolvedAt  *time.Time         `json:"resolved_at"` // when it was seen to be gone; of one that was held: when that began
 	Epoch       uint64             `json:"epoch"`
-	Flaps       int                `json:"flaps"` // openings of the last minutes, this one included
+	Flaps       int                `json:"flaps"`      // openings of the last minutes, this one included
+	Hold        *Hold              `json:"hold"`       // of a held finding; otherwise null
+	ClosedFor   Span               `json:"closed_for"` // how long it was closed between first_seen and its latest opening
 	Waived      *Waiver            `json:"waived"`
+}
+
+// Hold says why a finding that is gone is still kept open.
+type Hold struct {
+	Closed   time.Time `json:"closed"`   // since then it has been seen to be gone
+	Until    time.Time `json:"until"`    // the first look after that ends it, unless it opens again
+	Openings int       `json:"openings"` // within window
+	Window   Span      `json:"window"`
+}
+
+// Span is a duration that is written as time.Duration's String writes it: "3m20s".
+type Span time.Duration
+
+// MarshalText writes the span.
+func (s Span) MarshalText() ([]byte, error) { return []byte(time.Duration(s).String()), nil }
+
+// UnmarshalText reads the span.
+func (s *Span) UnmarshalText(text []byte) error {
+	d, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("finding: %w", err)
+	}
+	*s = Span(d)
+	return nil
+}
+
+// Open is how long the finding was open until a moment: not the time for which it
+// was only held.
+func (f *Finding) Open(until time.Time) time.Duration {
+	switch {
+	case f.ResolvedAt != nil:
+		until = *f.ResolvedAt
+	case f.Hold != nil:
+		until = f.Hold.Closed
+	}
+	return max(0, until.Sub(f.FirstSeen)-time.Duration(f.ClosedFor))
 }
 
 // Remediation is what to do about a finding.

@@ -64,8 +64,10 @@ type Episode struct {
 	Severity    check.Severity     `json:"severity"` // the worst
 	Summary     string             `json:"summary"`  // the latest
 	Opened      time.Time          `json:"opened"`
-	Resolved    *time.Time         `json:"resolved"` // null while it stands
-	Stale       bool               `json:"stale"`    // it cannot be seen any more
+	Resolved    *time.Time         `json:"resolved"`   // null while it stands
+	Stale       bool               `json:"stale"`      // it cannot be seen any more
+	Hold        *Hold              `json:"hold"`       // it is gone, and held; otherwise null
+	ClosedFor   Span               `json:"closed_for"` // how long it was closed in between
 	Waived      bool               `json:"waived"`
 	Transitions int                `json:"transitions"`
 	Visitors    []posture.Evidence `json:"visitors"` // the anonymous sessions seen on that door meanwhile
@@ -89,7 +91,7 @@ func Episodes(transitions []Finding) []Episode {
 			out = append(out, e)
 		}
 		e.Severity, e.Summary, e.Scope = max(e.Severity, f.Severity), f.Summary, f.Scope
-		e.Stale, e.Waived = f.Action == Stale, f.Waived != nil
+		e.Stale, e.Waived, e.Hold, e.ClosedFor = f.Action == Stale, f.Waived != nil, f.Hold, f.ClosedFor
 		e.Transitions++
 		if f.Action == Resolved {
 			e.Resolved = f.ResolvedAt
@@ -103,6 +105,13 @@ func Episodes(transitions []Finding) []Episode {
 		list[i] = *e
 	}
 	return list
+}
+
+// Open is how long it was open until a moment: not the time for which it was only
+// held.
+func (e *Episode) Open(until time.Time) time.Duration {
+	f := Finding{FirstSeen: e.Opened, ResolvedAt: e.Resolved, Hold: e.Hold, ClosedFor: e.ClosedFor}
+	return f.Open(until)
 }
 
 // visits gives the episodes of open doors their visitors.

@@ -13,7 +13,7 @@ import (
 // TestCollapseLeadsToTheSameEnd replays what is left of every sequence of
 // transitions: the end is the same, and each step can follow the one before.
 func TestCollapseLeadsToTheSameEnd(t *testing.T) {
-	follows := map[bool][]Action{false: {Opened}, true: {Updated, Stale, Resolved}}
+	follows := map[bool][]Action{false: {Opened}, true: {Updated, Held, Stale, Resolved}}
 	rng := rand.New(rand.NewPCG(1, 2))
 	for range 5000 {
 		stood := rng.IntN(2) == 0
@@ -86,5 +86,29 @@ func TestEpisodes(t *testing.T) {
 	}
 	if last.Resolved != nil || !last.Stale || len(last.Visitors) != 1 || last.Visitors[0].Value != "bob" {
 		t.Errorf("the last: %+v", last)
+	}
+}
+
+// TestEpisodesCountWhatWasOpen: the time for which a finding was only held is not
+// part of how long it lasted.
+func TestEpisodesCountWhatWasOpen(t *testing.T) {
+	at := func(s int64) time.Time { return time.Unix(s, 0).UTC() }
+	told := func(a Action, s int64, hold *Hold, closed Span) Finding {
+		return Finding{Fingerprint: "d", Check: "DOOR_001", Action: a, At: at(s), FirstSeen: at(0), Hold: hold, ClosedFor: closed}
+	}
+	transitions := []Finding{
+		told(Opened, 0, nil, 0), told(Held, 11, &Hold{Closed: at(10)}, 0), told(Updated, 110, nil, Span(100*time.Second)), told(Held, 131, &Hold{Closed: at(130)}, Span(100*time.Second)),
+	}
+	if e := Episodes(transitions)[0]; e.Open(at(1000)) != 30*time.Second || e.Hold == nil || e.Resolved != nil {
+		t.Errorf("held: %s, %+v", e.Open(at(1000)), e)
+	}
+	end := told(Resolved, 430, nil, Span(100*time.Second))
+	closed := at(130)
+	end.ResolvedAt = &closed
+	if e := Episodes(append(transitions, end))[0]; e.Open(at(1000)) != 30*time.Second || e.Hold != nil || !e.Resolved.Equal(at(130)) {
+		t.Errorf("resolved: %s, %+v", e.Open(at(1000)), e)
+	}
+	if e := Episodes(transitions[:3])[0]; e.Open(at(120)) != 20*time.Second {
+		t.Errorf("open again: %s", e.Open(at(120)))
 	}
 }

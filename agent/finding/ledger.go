@@ -2,6 +2,7 @@ package finding
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,9 +22,9 @@ type Rules struct {
 	// UpdateEvery is how often a finding is told as updated, at most. What is
 	// worse, or has another cause, is told at once. Default 10 s.
 	UpdateEvery time.Duration
-	// FlapCount openings within FlapWindow make a finding a flapping one. It
-	// then stays open until it has been gone for FlapQuiet. Defaults 3, 10 min
-	// and 5 min.
+	// FlapCount openings within FlapWindow make a finding a flapping one. When it
+	// is gone it is then held, and resolved once it has been gone for FlapQuiet.
+	// Defaults 3, 10 min and 5 min.
 	FlapCount             int
 	FlapWindow, FlapQuiet time.Duration
 	// Remember is how long a finding is remembered after its end, so that its
@@ -73,12 +74,13 @@ func subjectOf(checkID string, scope *check.Scope, duplicateName bool) subject {
 // told, and what the ledger needs to go on from there. Written down and given
 // to [Ledger.Restore], it makes another ledger go on in its place.
 type Entry struct {
-	Finding Finding     `json:"finding"` // its action, id and epoch are those of the last transition
-	Count   uint64      `json:"count"`   // transitions so far
-	Content string      `json:"content"` // what was last told, in short
-	Told    time.Time   `json:"told"`    // when
-	Opened  []time.Time `json:"opened"`  // the openings of the flap window
-	Anchor  string      `json:"anchor"`  // see anchor
+	Finding Finding     `json:"finding"`         // its action, id and epoch are those of the last transition
+	Count   uint64      `json:"count"`           // transitions so far
+	Content string      `json:"content"`         // what was last told, in short
+	Told    time.Time   `json:"told"`            // when
+	Opened  []time.Time `json:"opened"`          // the openings of the flap window
+	Anchor  string      `json:"anchor"`          // see anchor
+	Found   string      `json:"found,omitempty"` // the summary of the finding when it was last seen
 
 	round  uint64    // the last evaluation that had a result of its subject
 	now    Finding   // as it is, where an update is held back
@@ -101,6 +103,7 @@ func (l *Ledger) Restore(entries []Entry) {
 	for i := range entries {
 		e := entries[i]
 		e.now = e.Finding
+		e.Found = cmp.Or(e.Found, e.Finding.Summary)
 		f := &e.Finding
 		duplicate := f.Fingerprint == Fingerprint(f.Check, f.System, f.Scope, true)
 		l.book[subjectOf(f.Check, &f.Scope, duplicate)] = &e
@@ -169,7 +172,7 @@ func (l *Ledger) weigh(snap *posture.Snapshot, e *Entry, r *check.Result, policy
 	case r.Outcome == check.Unknown:
 		return l.unknown(snap, e, r.Looked)
 	default:
-		return l.pass(snap, e, r.Looked)
+		return l.pass(snap, e, r)
 	}
 }
 
@@ -190,15 +193,20 @@ func (l *Ledger) fail(snap *posture.Snapshot, e *Entry, f Finding, looked time.T
 	if apart(e.passed, looked, l.rules.Apart) {
 		l.noteOpening(e, snap.Taken) // it was gone, and only its flapping kept it open
 	}
-	stale := e.Finding.Action == Stale
-	f.FirstSeen, f.Flaps = e.Finding.FirstSeen, l.flaps(e, snap.Taken)
+	// Who was told that it is gone, or cannot be seen, is told at once that it is there.
+	back := e.Finding.Action == Stale || e.Finding.Action == Held
+	f.FirstSeen, f.Flaps, f.ClosedFor = e.Finding.FirstSeen, l.flaps(e, snap.Taken), e.now.ClosedFor
+	if h := e.now.Hold; h != nil {
+		f.ClosedFor += Span(max(0, looked.Sub(h.Closed)))
+	}
 	f.Action, f.ID, f.Epoch, f.At = e.Finding.Action, e.Finding.ID, e.Finding.Epoch, e.Finding.At
-	e.now, e.passed, e.unseen = f, time.Time{}, time.Time{}
+	e.now, e.passed, e.unseen, e.Found = f, time.Time{}, time.Time{}, f.Summary
 	told, worse := &e.Finding, f.Severity > e.Finding.Severity || f.Cause != e.Finding.Cause
-	if told.LastSeen = snap.Taken; !stale && (f.sameAs(told) || f.content() == e.Content) {
+	told.LastSeen, told.ClosedFor = snap.Taken, f.ClosedFor
+	if !back && (f.sameAs(told) || f.content() == e.Content) {
 		return false
 	}
-	if !stale && !worse && !passed(e.Told, snap.Taken, l.rules.UpdateEvery) {
+	if !back && !worse && !passed(e.Told, snap.Taken, l.rules.UpdateEvery) {
 		return false // held back
 	}
 	e.Finding = f
@@ -209,25 +217,74 @@ func (l *Ledger) fail(snap *posture.Snapshot, e *Entry, f Finding, looked time.T
 func (l *Ledger) open(snap *posture.Snapshot, e *Entry, f Finding) {
 	l.noteOpening(e, snap.Taken)
 	f.FirstSeen, f.Flaps = snap.Taken, l.flaps(e, snap.Taken)
-	e.Finding, e.now = f, f
+	e.Finding, e.now, e.Found = f, f, f.Summary
 	e.Anchor = l.anchor(f.Scope)
 	e.passed, e.unseen = time.Time{}, time.Time{}
 	l.tell(snap, e, Opened)
 }
 
-func (l *Ledger) pass(snap *posture.Snapshot, e *Entry, looked time.Time) bool {
+func (l *Ledger) pass(snap *posture.Snapshot, e *Entry, r *check.Result) bool {
 	e.unseen = time.Time{}
 	switch {
-	case e.passed.IsZero() || looked.Before(e.passed):
-		e.passed = looked
-	case !apart(e.passed, looked, l.rules.Apart):
-	case l.flaps(e, snap.Taken) >= l.rules.FlapCount && looked.Sub(e.passed) < l.rules.FlapQuiet:
+	case e.passed.IsZero() || r.Looked.Before(e.passed):
+		e.passed = r.Looked
+		if h := e.now.Hold; h != nil && e.passed.Before(h.Closed) {
+			e.now.Hold = nil // the clock was set back
+		}
+	case !apart(e.passed, r.Looked, l.rules.Apart):
+	case l.flaps(e, snap.Taken) >= l.rules.FlapCount && r.Looked.Before(l.holdsUntil(e)):
+		return l.hold(snap, e, r)
 	default:
 		l.resolve(snap, e)
 		return true
 	}
 	return false
 }
+
+// holdsUntil is when a flapping finding that is gone ends, unless it opens again:
+// it has been gone for long enough by then, or its openings are long ago.
+func (l *Ledger) holdsUntil(e *Entry) time.Time {
+	closed := e.passed
+	if e.now.Hold != nil {
+		closed = e.now.Hold.Closed
+	}
+	until := closed.Add(l.rules.FlapQuiet)
+	if n := len(e.Opened) - l.rules.FlapCount; n >= 0 {
+		if over := e.Opened[n].Add(l.rules.FlapWindow); over.Before(until) {
+			return over
+		}
+	}
+	return until
+}
+
+// hold keeps a finding open that is gone, and says so. What is known of it is what
+// was seen last.
+func (l *Ledger) hold(snap *posture.Snapshot, e *Entry, r *check.Result) bool {
+	f := &e.now
+	if f.Hold == nil {
+		f.Hold = &Hold{Closed: e.passed, Until: l.holdsUntil(e), Openings: l.flaps(e, snap.Taken), Window: Span(l.rules.FlapWindow)}
+		f.Summary = f.Hold.summary(e.Found)
+	}
+	f.Action, f.ResolvedAt, f.Evidence = Held, nil, r.Evidence
+	if len(f.Evidence) == 0 {
+		f.Evidence = []posture.Evidence{{Basis: posture.Reported, Source: r.Check.ID, Value: r.Summary}}
+	}
+	if e.Finding.Action == Held || e.Finding.Action != Stale && !passed(e.Told, snap.Taken, l.rules.UpdateEvery) {
+		return false
+	}
+	e.Finding = *f
+	l.tell(snap, e, Held)
+	return true
+}
+
+// summary says what is so now, and then what is held.
+func (h *Hold) summary(found string) string {
+	return fmt.Sprintf("closed since %s, held open until %s: opened %d times in %d min; before that: %s",
+		timeOfDay(h.Closed), timeOfDay(h.Until), h.Openings, int(time.Duration(h.Window).Minutes()), found)
+}
+
+// timeOfDay writes a moment for people: all that is held is of today.
+func timeOfDay(t time.Time) string { return t.UTC().Format("15:04:05 UTC") }
 
 func (l *Ledger) unknown(snap *posture.Snapshot, e *Entry, looked time.Time) bool {
 	e.passed = time.Time{}
@@ -236,6 +293,12 @@ func (l *Ledger) unknown(snap *posture.Snapshot, e *Entry, looked time.Time) boo
 	case e.unseen.IsZero() || looked.Before(e.unseen):
 		e.unseen = looked
 	case apart(e.unseen, looked, l.rules.Apart):
+		if h := e.now.Hold; h != nil {
+			// Whether it is still gone cannot be told.
+			e.now.Hold = nil
+			e.now.ClosedFor += Span(max(0, e.unseen.Sub(h.Closed)))
+			e.now.Summary = fmt.Sprintf("closed when it was last seen, since %s; before that: %s", timeOfDay(h.Closed), e.Found)
+		}
 		e.Finding = e.now
 		l.tell(snap, e, Stale)
 		return true
@@ -246,7 +309,10 @@ func (l *Ledger) unknown(snap *posture.Snapshot, e *Entry, looked time.Time) boo
 func (l *Ledger) resolve(snap *posture.Snapshot, e *Entry) *Entry {
 	at := snap.Taken
 	e.Finding = e.now
-	e.Finding.ResolvedAt, e.Finding.Flaps = &at, l.flaps(e, at)
+	if h := e.now.Hold; h != nil {
+		at = h.Closed
+	}
+	e.Finding.ResolvedAt, e.Finding.Hold, e.Finding.Flaps, e.Finding.Summary = &at, nil, l.flaps(e, snap.Taken), e.Found
 	return l.tell(snap, e, Resolved)
 }
 
@@ -349,20 +415,37 @@ func Of(snap *posture.Snapshot, results []check.Result, policy *check.Policy) []
 	return l.Findings()
 }
 
-// Passing lists the subjects that have passed once, so that a second look may
-// end their findings. Those of who is inside are left out: servers are asked
-// that at a pace of its own.
-func (l *Ledger) Passing() []check.Scope {
-	var out []check.Scope
+// Passing lists the subjects that another look may tell more of: they have passed
+// once, or are held and that is over, or nobody was told yet that they are held.
+// Those of who is inside are left out: servers are asked that at a pace of their
+// own. next is when the first of those that are held comes due; it is zero where
+// none is held.
+func (l *Ledger) Passing(at time.Time) (out []check.Scope, next time.Time) {
 	for _, e := range l.book {
-		if c := check.Lookup(e.Finding.Check); c != nil && c.Inside != nil {
+		if c := check.Lookup(e.Finding.Check); c != nil && c.Inside != nil || !e.Stands() {
 			continue
 		}
-		if e.Stands() && !e.passed.IsZero() {
+		switch due := l.heldUntil(e); {
+		case at.Before(due):
+			if next.IsZero() || due.Before(next) {
+				next = due
+			}
+		case e.now.Hold != nil || !e.passed.IsZero():
 			out = append(out, e.Finding.Scope)
 		}
 	}
-	return out
+	return out, next
+}
+
+// heldUntil is when a held finding changes by itself; zero for one that is not held.
+func (l *Ledger) heldUntil(e *Entry) time.Time {
+	if e.now.Hold == nil {
+		return time.Time{}
+	}
+	if tell := e.Told.Add(l.rules.UpdateEvery); e.Finding.Action != Held && tell.Before(e.now.Hold.Until) {
+		return tell
+	}
+	return e.now.Hold.Until
 }
 
 // SortWorstFirst orders findings by severity, then check, then subject. Those

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -139,7 +140,7 @@ func TestLedgerKeepsFirstSeenAndStampsTheEnd(t *testing.T) {
 		t.Errorf("got first %v last %v %s", f.FirstSeen, f.LastSeen, f.Action)
 	}
 	l.apply(on("N1", "n1", check.Pass, ""))
-	if got := l.Passing(); len(got) != 1 || got[0].Server != "n1" {
+	if got, _ := l.Passing(time.Unix(3, 0)); len(got) != 1 || got[0].Server != "n1" {
 		t.Errorf("passing: %v, want the one that passed once", got)
 	}
 	f = l.apply(on("N1", "n1", check.Pass, ""))[0]
@@ -242,8 +243,8 @@ func TestAnotherLedgerGoesOn(t *testing.T) {
 	}
 }
 
-// TestFlapping: a door that opens again and again is told as open until it has
-// been closed for a while.
+// TestFlapping: a door that opens again and again raises no alarm each time, and
+// what is said of it is true at each moment.
 func TestFlapping(t *testing.T) {
 	l := newLedger(t)
 	var told []Action
@@ -252,17 +253,26 @@ func TestFlapping(t *testing.T) {
 		at += 10 * time.Second
 		told = append(told, actions(l.at(at, on("N1", "n1", o, "open")))...)
 	}
-	for range 20 {
+	const cycles = 20
+	for range cycles {
 		step(check.Fail)
 		step(check.Pass)
 		step(check.Pass)
 	}
-	want := []Action{Opened, Resolved, Opened, Resolved, Opened}
+	want := []Action{Opened, Resolved, Opened, Resolved, Opened, Held}
+	for range cycles - 3 {
+		want = append(want, Updated, Held)
+	}
 	if diff := cmp.Diff(want, told); diff != "" {
 		t.Errorf("told while it flaps: %s", diff)
 	}
-	if f := l.Findings(); len(f) != 1 || f[0].Flaps < 10 {
-		t.Errorf("%d openings counted in %d findings", f[0].Flaps, len(f))
+	f := l.Findings()
+	if len(f) != 1 || f[0].Flaps < 10 || f[0].Action != Held {
+		t.Fatalf("%+v", f)
+	}
+	// It was open for 10 s of each cycle of 30 s.
+	if open := f[0].Open(time.Unix(0, 0).Add(at)); open != (cycles-2)*10*time.Second {
+		t.Errorf("open for %s", open)
 	}
 	told = nil
 	for range 40 {
@@ -270,6 +280,105 @@ func TestFlapping(t *testing.T) {
 	}
 	if diff := cmp.Diff([]Action{Resolved}, told); diff != "" {
 		t.Errorf("told when it is over: %s", diff)
+	}
+}
+
+// TestHeld: a finding that only its flapping keeps open says so, shows what was seen
+// last, and counts only the time for which it was open.
+func TestHeld(t *testing.T) {
+	second := func(n int) time.Time { return time.Unix(int64(n), 0) }
+	closed := on("N1", "n1", check.Pass, "a peer was rejected")
+	closed.Evidence = []posture.Evidence{{Basis: posture.Proven, Access: posture.Closed, Source: "touch", Value: "-ERR"}}
+	open := on("N1", "n1", check.Fail, "n1 is open")
+	open.Evidence = []posture.Evidence{{Basis: posture.Proven, Access: posture.Open, Source: "touch", Value: "PONG"}}
+	unknown := on("N1", "n1", check.Unknown, "")
+	// Opened at 0, 100 and 200 s, closed since 220 s.
+	flapped := func(l *ledger) (told []Finding) {
+		for i := range 3 {
+			from := time.Duration(i*100) * time.Second
+			told = append(told, l.at(from, open)...)
+			told = append(told, l.at(from+20*time.Second, closed)...)
+			told = append(told, l.at(from+21*time.Second, closed)...)
+		}
+		return told
+	}
+	const says = "closed since 00:03:40 UTC, held open until 00:08:40 UTC: opened 3 times in 10 min; before that: n1 is open"
+	check := func(f *Finding) {
+		t.Helper()
+		want := &Hold{Closed: second(220), Until: second(520), Openings: 3, Window: Span(10 * time.Minute)}
+		if f.Action != Held || f.Summary != says || !cmp.Equal(f.Hold, want) || f.ResolvedAt != nil {
+			t.Errorf("%s, %q, %+v", f.Action, f.Summary, f.Hold)
+		}
+		if !cmp.Equal(f.Evidence, closed.Evidence) || !f.LastSeen.Equal(second(200)) || f.Open(second(400)) != 20*time.Second {
+			t.Errorf("evidence %v, last seen %s, open for %s", f.Evidence, f.LastSeen, f.Open(second(400)))
+		}
+	}
+	hold := func() *ledger {
+		l := newLedger(t)
+		told := flapped(l)
+		check(&told[len(told)-1])
+		check(&l.Findings()[0])
+		return l
+	}
+
+	l := hold()
+	if passing, next := l.Passing(second(300)); len(passing) != 0 || !next.Equal(second(520)) {
+		t.Errorf("looked at again before it may end: %v, %s", passing, next)
+	}
+	if passing, _ := l.Passing(second(520)); len(passing) != 1 {
+		t.Error("not looked at again when it may end")
+	}
+	if told := l.at(519*time.Second, closed); len(told) != 0 {
+		t.Errorf("told too early: %v", told)
+	}
+	ended := l.at(520*time.Second, closed)
+	if len(ended) != 1 || ended[0].Action != Resolved || !ended[0].ResolvedAt.Equal(second(220)) || !ended[0].At.Equal(second(520)) ||
+		ended[0].Hold != nil || ended[0].Summary != "n1 is open" || ended[0].Open(second(9999)) != 20*time.Second {
+		t.Errorf("at its end: %+v", ended)
+	}
+
+	l = hold()
+	again := l.at(222*time.Second, open) // at once, however lately something was told
+	if len(again) != 1 || again[0].Action != Updated || again[0].Hold != nil || again[0].Summary != "n1 is open" ||
+		!cmp.Equal(again[0].Evidence, open.Evidence) || again[0].Open(second(230)) != 28*time.Second {
+		t.Errorf("open again: %+v", again)
+	}
+
+	l = hold()
+	l.at(230*time.Second, unknown)
+	stale := l.at(231*time.Second, unknown)
+	if len(stale) != 1 || stale[0].Action != Stale || stale[0].Hold != nil || stale[0].Summary != "closed when it was last seen, since 00:03:40 UTC; before that: n1 is open" {
+		t.Errorf("cannot be seen any more: %+v", stale)
+	}
+	l.at(240*time.Second, closed)
+	if held := l.at(241*time.Second, closed); len(held) != 1 || held[0].Action != Held || !held[0].Hold.Closed.Equal(second(240)) || !strings.HasSuffix(held[0].Summary, "; before that: n1 is open") {
+		t.Errorf("seen again: %+v", held)
+	}
+
+	// Another agent goes on from what was written down.
+	l = hold()
+	var book []Entry
+	for _, e := range l.book {
+		book = append(book, *e)
+	}
+	text, err := json.Marshal(book)
+	if err != nil {
+		t.Fatal(err)
+	}
+	book = nil
+	if err := json.Unmarshal(text, &book); err != nil {
+		t.Fatal(err)
+	}
+	other := newLedger(t)
+	other.Restore(book)
+	f := other.Findings()[0]
+	f.LastSeen, f.Hold.Closed, f.Hold.Until = f.LastSeen.Local(), f.Hold.Closed.Local(), f.Hold.Until.Local()
+	check(&f)
+	if told := other.at(520*time.Second, closed); len(told) != 0 {
+		t.Errorf("one look has ended it: %v", told)
+	}
+	if told := other.at(521*time.Second, closed); len(told) != 1 || told[0].Action != Resolved || !told[0].ResolvedAt.Equal(second(220)) {
+		t.Errorf("at its end, by another agent: %+v", told)
 	}
 }
 

@@ -68,6 +68,9 @@ func pastOf(f func(id string, scope check.Scope, summary string, evidence ...pos
 	monitor := f("DOOR_007", onServer("west", "n6", posture.Monitor), "n6 shows its monitoring to everybody")
 	monitor.Flaps = 4
 	modes := f("FLEET_001", check.Scope{Kind: check.KindCluster, Cluster: "east"}, "auth mode differs in cluster east")
+	leaf := f("DOOR_004", onServer("west", "n7", posture.Leafnode), "closed since 05:03:07 UTC, held open until 05:08:07 UTC: opened 3 times in 10 min; before that: n7 lets strangers in on its leafnode port")
+	leaf.Flaps, leaf.ClosedFor = 3, finding.Span(6*time.Minute)
+	leaf.Hold = &finding.Hold{Closed: taken.Add(-3 * time.Minute), Until: taken.Add(2 * time.Minute), Openings: 3, Window: finding.Span(10 * time.Minute)}
 	policy := f("POLICY_001", check.Scope{Kind: check.KindSystem}, "1 waiver has expired")
 	policy.Severity = check.Info
 	past := []finding.Finding{
@@ -79,6 +82,7 @@ func pastOf(f func(id string, scope check.Scope, summary string, evidence ...pos
 		told("fs", visit, finding.Resolved, time.Hour, 50*time.Minute),
 		told("f3", monitor, finding.Opened, 30*time.Minute, 30*time.Minute),
 		told("f3", monitor, finding.Stale, 30*time.Minute, 20*time.Minute),
+		told("f6", leaf, finding.Held, 10*time.Minute, 3*time.Minute),
 		told("f4", modes, finding.Opened, 480*time.Millisecond, 480*time.Millisecond),
 	}
 	slices.Reverse(past)
@@ -177,12 +181,12 @@ func TestHistoryAsJSON(t *testing.T) {
 	if err := resolved.Validate(value); err != nil {
 		t.Error(err)
 	}
-	for key, want := range map[string]any{"type": "natsentry.v1.history", "system": "prod", "since": "2026-02-19T05:06:07Z", "next_offset": nil, "total": 9.0} {
+	for key, want := range map[string]any{"type": "natsentry.v1.history", "system": "prod", "since": "2026-02-19T05:06:07Z", "next_offset": nil, "total": 10.0} {
 		if value[key] != want {
 			t.Errorf("%s is %v, want %v", key, value[key], want)
 		}
 	}
-	if got := len(value["episodes"].([]any)); got != 6 {
+	if got := len(value["episodes"].([]any)); got != 7 {
 		t.Errorf("%d episodes", got)
 	}
 }
@@ -318,7 +322,7 @@ func TestHistoryWaitsForTheAgent(t *testing.T) {
 		}
 		_ = r.Respond(body)
 	}})
-	if r := like.history(t, "--since", "2020-01-01T00:00:00Z"); r.code != 0 || !strings.Contains(r.stdout, "6 episodes") {
+	if r := like.history(t, "--since", "2020-01-01T00:00:00Z"); r.code != 0 || !strings.Contains(r.stdout, "7 episodes") {
 		t.Errorf("%+v", r)
 	}
 
@@ -394,14 +398,14 @@ func TestHistoryShowsWhatStands(t *testing.T) {
 	like := likeAnAgent(t, map[string]answerer{"history": raw(string(body)), "findings": raw(string(findings))})
 	window := []string{"--since", taken.Add(-15 * time.Minute).Format(time.RFC3339), "--until", taken.Add(-time.Minute).Format(time.RFC3339)}
 	r := like.history(t, window...)
-	if !strings.Contains(r.stdout, "east/n9 route: n9 lets anybody join") || strings.Contains(r.stdout, "n8") || !strings.Contains(r.stdout, "\n4 episodes: 3 stand, 1 stale, 0 resolved; 1 of them waived\n") {
+	if !strings.Contains(r.stdout, "east/n9 route: n9 lets anybody join") || strings.Contains(r.stdout, "n8") || !strings.Contains(r.stdout, "\n5 episodes: 3 stand, 1 stale, 0 resolved, 1 held; 1 of them waived\n") {
 		t.Errorf("%+v", r)
 	}
 	if r := like.history(t, append(window, "--door", "client")...); strings.Contains(r.stdout, "n9") {
 		t.Errorf("another door: %+v", r)
 	}
 	like = likeAnAgent(t, map[string]answerer{"history": raw(string(body)), "findings": refusing("404", "no such server")})
-	if r := like.history(t, window...); r.code != 0 || r.stderr != "" || !strings.Contains(r.stdout, "\n3 episodes") {
+	if r := like.history(t, window...); r.code != 0 || r.stderr != "" || !strings.Contains(r.stdout, "\n4 episodes") {
 		t.Errorf("of a server that is no more: %+v", r)
 	}
 }
@@ -415,7 +419,7 @@ func TestHistoryWithoutFindings(t *testing.T) {
 	}
 	like := likeAnAgent(t, map[string]answerer{"history": raw(string(body)), "findings": raw(nothingStands)})
 	r := exec(t, "history", "--server", like.url, "--user", "half", "--password", "half", "--since", "2020-01-01T00:00:00Z", "--timeout", "1m")
-	if r.code != 0 || !strings.Contains(r.stdout, "6 episodes") || !strings.Contains(r.stderr, "what stands since before that may be missing: this user may not ask on audit.auth.findings") {
+	if r.code != 0 || !strings.Contains(r.stdout, "7 episodes") || !strings.Contains(r.stderr, "what stands since before that may be missing: this user may not ask on audit.auth.findings") {
 		t.Errorf("%+v", r)
 	}
 }

@@ -41,7 +41,7 @@ const shownVisitors = 10
 type episode struct {
 	*finding.Episode
 	state  string        // what it came to
-	lasted time.Duration // until its end, or until now
+	lasted time.Duration // while it was open, until its end or until now
 }
 
 func (h *history) episodes(now time.Time) []episode {
@@ -50,10 +50,12 @@ func (h *history) episodes(now time.Time) []episode {
 	}
 	out := make([]episode, len(h.Episodes))
 	for i := range h.Episodes {
-		e := episode{Episode: &h.Episodes[i], state: "stands", lasted: now.Sub(h.Episodes[i].Opened)}
+		e := episode{Episode: &h.Episodes[i], state: "stands", lasted: h.Episodes[i].Open(now)}
 		switch {
 		case e.Resolved != nil:
-			e.state, e.lasted = "resolved", e.Resolved.Sub(e.Opened)
+			e.state = "resolved"
+		case e.Hold != nil:
+			e.state = "held"
 		case e.Stale:
 			e.state = "stale"
 		}
@@ -105,6 +107,9 @@ func tally(episodes []episode) string {
 		}
 	}
 	text := fmt.Sprintf("%s: %d stand, %d stale, %d resolved", plural(len(episodes), "episode", "episodes"), states["stands"], states["stale"], states["resolved"])
+	if n := states["held"]; n > 0 {
+		text += fmt.Sprintf(", %d held", n)
+	}
 	if waived > 0 {
 		text += fmt.Sprintf("; %d of them waived", waived)
 	}
@@ -130,6 +135,8 @@ func (t textRenderer) episode(w *bufio.Writer, e *episode) {
 		severity, state = severityWord(e.Severity), t.in(green, state)
 	case e.Waived: // nothing to be alarmed about
 		severity = severityWord(e.Severity)
+	case e.Hold != nil:
+		severity, state = severityWord(e.Severity), t.in(yellow, state)
 	case e.Stale:
 		state = t.in(yellow, state)
 	}

@@ -265,7 +265,7 @@ const toldFlaps = 3
 
 // unrest tells of a finding that opens again and again; "" of others.
 func unrest(f *finding.Finding) string {
-	if f.Flaps < toldFlaps {
+	if f.Flaps < toldFlaps || f.Hold != nil { // a held one says so itself
 		return ""
 	}
 	return fmt.Sprintf("opened %d times in the last minutes", f.Flaps)

@@ -217,7 +217,7 @@ func (t transitionLog) Judged(ctx context.Context, _ *agent.State, transitions [
 	for i := range transitions {
 		f := &transitions[i].Finding
 		level := slog.LevelInfo
-		if f.Severity >= check.Warning && f.Action != finding.Resolved {
+		if f.Severity >= check.Warning && f.Action != finding.Resolved && f.Action != finding.Held {
 			level = slog.LevelWarn
 		}
 		t.log.LogAttrs(ctx, level, "finding", slog.String("action", string(f.Action)),

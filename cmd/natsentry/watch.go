@@ -31,7 +31,7 @@ func (p *program) watchCommand() *cobra.Command {
 		Use:   "watch",
 		Short: "Print findings as they open and close",
 		Long: `Listens to a running agent (natsentry run) and prints each finding as it is
-opened, updated or resolved, one line each, until it is interrupted. What
+opened, updated, held or resolved, one line each, until it is interrupted. What
 stands already is not repeated: ask for it with natsentry audit, or with
 nats req audit.auth ''.`,
 		Example: `  natsentry watch --context prod-sys
@@ -167,6 +167,8 @@ func (t textRenderer) line(w *bufio.Writer, f *finding.Finding) {
 	switch {
 	case f.Action == finding.Resolved:
 		action = t.in(green, action)
+	case f.Action == finding.Held:
+		action = t.in(yellow, action)
 	case f.Waived != nil: // nothing to be alarmed about
 	default:
 		severity = t.severity(f.Severity)
