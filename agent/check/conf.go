@@ -128,9 +128,9 @@ var conf004 = &Check{
 		var evidence []posture.Evidence
 		severity := NoSeverity
 		for _, g := range s.Config.Guests {
-			may := "without permissions of his own, so he may do everything there"
+			may := "without permissions that restrict it"
 			if g.Restricted {
-				may = "with permissions of his own"
+				may = "with permissions that restrict it"
 			}
 			if g.Account == s.SystemAccount {
 				severity = Critical
@@ -289,7 +289,8 @@ var cred004 = &Check{
 	Sight: Lint,
 	ID:    "CRED_004", Severity: Warning,
 	Title: "a user may do everything in an account that others use",
-	Doc: "It has no permissions of its own and the account has no default permissions, so it reads and writes the messages of all others there, and their streams. " +
+	Doc: "Neither its permissions nor the default permissions of the account restrict it, so it reads or writes the messages of all others there, and their streams. " +
+		"Permissions restrict a user when both publishing and subscribing are limited to subjects that are named, and none of these gives power over the whole account, as $JS.API.> does. " +
 		"An account with one user is no finding.",
 	Server: func(policy Policy, snap *posture.Snapshot, s *posture.Server) Verdict {
 		others := map[string]int{}
@@ -300,7 +301,7 @@ var cred004 = &Check{
 		}
 		judge := loginCheck(func(_ *posture.Server, l *posture.ConfigLogin) string {
 			if l.Client && !l.Restricted && l.User != "" && others[l.Where] > 1 && l.Account != s.SystemAccount {
-				return "no permissions, beside " + several(others[l.Where]-1, "other user", "other users")
+				return "no permissions that restrict it, beside " + several(others[l.Where]-1, "other user", "other users")
 			}
 			return ""
 		}, "user who may do everything", "users who may do everything")

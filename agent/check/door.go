@@ -47,7 +47,8 @@ var door001 = &Check{
 	Title: "client port lets anonymous clients in",
 	Doc: "Whoever reaches the port reads, writes and impersonates everything in the account where he lands. " +
 		"A server that reports auth_required is not closed for that: no_auth_user, the hidden user, a default sentinel and a callout " +
-		"that admits everybody all leave the flag on. So the flag is never a Pass here, only a touch shows that the door is closed.",
+		"that admits everybody all leave the flag on. So the flag is never a Pass here, only a touch shows that the door is closed. " +
+		"It is a warning where permissions restrict the anonymous user: where both publishing and subscribing are limited to subjects that are named, and none of these gives power over the whole account, as $JS.API.> does.",
 	Needs: posture.Varz,
 	Doors: []posture.DoorKind{posture.Client},
 	Door:  openDoor, Proves: true,
@@ -160,9 +161,9 @@ func openDoor(_ Policy, _ *posture.Snapshot, s *posture.Server, d *posture.Door)
 	switch {
 	case d.Access == posture.Open:
 		v := fail(d.Cause, "%s lets strangers in on its %s port %s", s.Name, d.Kind, d.Address())
-		v.Summary += landing(d.Landing)
+		v.Summary += landing(s, d.Landing)
 		if contradicted(d) {
-			v.Summary = fmt.Sprintf("%s reports auth_required, and lets strangers in on its %s port %s%s", s.Name, d.Kind, d.Address(), landing(d.Landing))
+			v.Summary = fmt.Sprintf("%s reports auth_required, and lets strangers in on its %s port %s%s", s.Name, d.Kind, d.Address(), landing(s, d.Landing))
 		}
 		v.Severity, v.Firm = landedSeverity(s, d.Landing)
 		return v.with(NoSeverity, d.Evidence...)
@@ -180,10 +181,15 @@ func openDoor(_ Policy, _ *posture.Snapshot, s *posture.Server, d *posture.Door)
 	}
 }
 
-func landing(l *posture.Landing) string {
+// landing says as whom an anonymous peer is admitted.
+func landing(s *posture.Server, l *posture.Landing) string {
 	switch {
 	case l == nil:
 		return ""
+	case inSystem(s, l) && l.User != "":
+		return fmt.Sprintf(", as %s in %s, the system account", l.User, l.Account)
+	case inSystem(s, l):
+		return fmt.Sprintf(", into %s, the system account", l.Account)
 	case l.Account != "" && l.User != "":
 		return fmt.Sprintf(", as %s in %s", l.User, l.Account)
 	case l.Account != "":
@@ -201,13 +207,17 @@ func landedSeverity(s *posture.Server, l *posture.Landing) (severity Severity, f
 	switch {
 	case l == nil:
 		return NoSeverity, false
-	case l.Account != "" && l.Account == s.SystemAccount:
+	case inSystem(s, l):
 		return Critical, true
 	case l.Restricted:
 		return Warning, false
 	default:
 		return NoSeverity, false
 	}
+}
+
+func inSystem(s *posture.Server, l *posture.Landing) bool {
+	return l.Account != "" && l.Account == s.SystemAccount
 }
 
 // contradicted tells whether the server itself claims to be closed.

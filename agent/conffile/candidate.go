@@ -66,7 +66,7 @@ func (r *reading) candidate(name string, o *server.Options) (*inside.Candidate, 
 	c.Users = users(o.Users)
 	for _, u := range o.Nkeys {
 		c.NKeys[u.Nkey] = inside.User{
-			Account: accountName(u.Account), Types: slices.Sorted(maps.Keys(u.AllowedConnectionTypes)), Restricted: u.Permissions != nil, Proxied: u.ProxyRequired,
+			Account: accountName(u.Account), Types: slices.Sorted(maps.Keys(u.AllowedConnectionTypes)), Restricted: permissions(u.Permissions).Restricted(), Proxied: u.ProxyRequired,
 		}
 	}
 	if o.ProxyRequired && (c.User != "" || c.Token) {
@@ -82,7 +82,7 @@ func users(list []*server.User) map[string]inside.User {
 	for _, u := range list {
 		out[u.Username] = inside.User{
 			Account: accountName(u.Account), Types: slices.Sorted(maps.Keys(u.AllowedConnectionTypes)),
-			Hashed: bcryptHash.MatchString(u.Password), Restricted: u.Permissions != nil, Proxied: u.ProxyRequired,
+			Hashed: bcryptHash.MatchString(u.Password), Restricted: permissions(u.Permissions).Restricted(), Proxied: u.ProxyRequired,
 		}
 	}
 	return out

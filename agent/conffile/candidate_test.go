@@ -62,7 +62,7 @@ ops_password: ops-password
 accounts {
   $SYS { users: [ { user: sys, password: "$2a$11$abcdefghijklmnopqrstuuABCDEFGHIJKLMNOPQRSTUVWXYZ01234" } ] }
   APP { jetstream: enabled, include users.conf }
-  OPS { users: [ { nkey: KEY }, { user: ops, password: $ops_password, permissions: { publish: x } } ] }
+  OPS { users: [ { nkey: KEY }, { user: ops, password: $ops_password, permissions: { publish: x, subscribe: y } } ] }
 }
 no_auth_user: bridge
 websocket { port: 8080, tls { cert_file: "DIR/none.pem", key_file: "DIR/none.key" }, no_auth_user: ops }

@@ -347,7 +347,7 @@ func (j *judge) taken(l *listener, closed answer, where, guest string, account *
 		return closed
 	}
 	a := answer{access: posture.Open, cause: posture.CauseNoAuthUser, place: j.at(where), text: where + " is " + guest}
-	a.landing = &posture.Landing{Account: orGlobal(accountName(account)), User: guest, Restricted: restricted(perms)}
+	a.landing = &posture.Landing{Account: orGlobal(accountName(account)), User: guest, Restricted: permissions(perms).Restricted()}
 	switch {
 	case !has(j.config, where) && posture.IsHiddenUser(guest, ""):
 		a.cause, a.place, a.text = posture.CauseHiddenUser, j.at("accounts", "system_account"), "only the system account has users, so nats-server adds one that lets everybody in"
@@ -364,10 +364,6 @@ func (j *judge) taken(l *listener, closed answer, where, guest string, account *
 		a.cause = posture.CauseInherits
 	}
 	return a
-}
-
-func restricted(p *server.Permissions) bool {
-	return p != nil && (p.Publish != nil || p.Subscribe != nil)
 }
 
 func orGlobal(account string) string {
@@ -412,12 +408,12 @@ func (j *judge) guests() []posture.Guest {
 		guest := posture.Guest{Door: g.door, User: g.user, Account: posture.GlobalAccount, Place: j.at(g.path)}
 		for _, u := range o.Users {
 			if u.Username == g.user {
-				guest.Account, guest.Restricted = orGlobal(accountName(u.Account)), restricted(u.Permissions)
+				guest.Account, guest.Restricted = orGlobal(accountName(u.Account)), permissions(u.Permissions).Restricted()
 			}
 		}
 		for _, n := range o.Nkeys {
 			if n.Nkey == g.user {
-				guest.Account, guest.Restricted = orGlobal(accountName(n.Account)), restricted(n.Permissions)
+				guest.Account, guest.Restricted = orGlobal(accountName(n.Account)), permissions(n.Permissions).Restricted()
 			}
 		}
 		out = append(out, guest)
@@ -425,4 +421,4 @@ func (j *judge) guests() []posture.Guest {
 	return out
 }
 
-var unsetValue = regexp.MustCompile(`^natsentry-unset-\d+$`)
+var unsetValue = regexp.MustCompile(`^` + unsetPrefix + `\d+$`)

@@ -223,7 +223,10 @@ const (
 	asNothing // its key is left out
 )
 
-func unsetText(i int) string { return fmt.Sprintf("natsentry-unset-%d", i) }
+// unsetPrefix begins the text that stands in for a variable without a value.
+const unsetPrefix = "natsentry-unset-"
+
+func unsetText(i int) string { return unsetPrefix + strconv.Itoa(i) }
 
 // another tries another value for a node without one.
 func (r *reading) another(n *syntax.Node) bool {
@@ -249,7 +252,7 @@ func (r *reading) anotherNamed(text string) bool {
 	return true
 }
 
-var unsetNumber = regexp.MustCompile(`natsentry-unset-(\d+)`)
+var unsetNumber = regexp.MustCompile(unsetPrefix + `(\d+)`)
 
 // instead is what nats-server is given for a node.
 func (r *reading) instead(n *syntax.Node) (any, bool) {

@@ -88,13 +88,13 @@ func (r *reading) noteResolver() {
 // logins notes who may log in.
 func (r *reading) logins(o *server.Options) {
 	root := r.tree.Root
-	certified := certified(o)
+	certified, limited := certified(o), restricted(o)
 	r.single(root, "authorization", true)
-	r.listed(block(root, "authorization"), "authorization", "", certified)
+	r.listed(block(root, "authorization"), "authorization", "", certified, limited)
 	if accounts := block(root, "accounts"); accounts != nil {
 		for _, e := range accounts.Entries {
 			if m, ok := e.Node.Value.(*syntax.Map); ok && e.Replaced == nil {
-				r.listed(m, "accounts."+e.Key, e.Key, certified)
+				r.listed(m, "accounts."+e.Key, e.Key, certified, limited)
 			}
 		}
 	}
@@ -104,7 +104,7 @@ func (r *reading) logins(o *server.Options) {
 	for _, name := range []string{"leafnodes", "cluster", "gateway"} {
 		r.single(block(root, name), name, false)
 	}
-	r.listed(block(root, "leafnodes", "authorization"), "leafnodes", "", certified)
+	r.listed(block(root, "leafnodes", "authorization"), "leafnodes", "", certified, nil)
 	slices.SortStableFunc(r.config.Logins, func(a, b posture.ConfigLogin) int { return comparePlaces(a.Place, b.Place, a.User, b.User) })
 }
 
@@ -128,7 +128,7 @@ func (r *reading) single(in *syntax.Map, where string, client bool) {
 }
 
 // listed notes the users of a list.
-func (r *reading) listed(in *syntax.Map, where, account string, certified map[string]bool) {
+func (r *reading) listed(in *syntax.Map, where, account string, certified, limited map[string]bool) {
 	e := get(in, "users")
 	if in == nil || e == nil {
 		return
@@ -140,19 +140,18 @@ func (r *reading) listed(in *syntax.Map, where, account string, certified map[st
 			continue
 		}
 		l := posture.ConfigLogin{Place: placeOf(n.Pos), Where: where, Account: account, Client: where != "leafnodes", Secret: posture.SecretNone}
-		l.Restricted = get(m, "permissions") != nil || get(in, "permissions") != nil
 		if l.Account == "" {
 			l.Account = str(m, "account")
 		}
 		if key := str(m, "nkey"); key != "" {
-			l.User, l.Secret = key, posture.SecretKey
+			l.User, l.Secret, l.Restricted = key, posture.SecretKey, limited[key]
 			r.config.Logins = append(r.config.Logins, l)
 			continue
 		}
 		if l.User = str(m, "user"); l.User == "" {
 			continue
 		}
-		l.Guest = r.isGuest(l.User)
+		l.Guest, l.Restricted = r.isGuest(l.User), limited[l.User]
 		l = proven(l, m)
 		if l.Secret == posture.SecretNone && certified[l.User] {
 			l.Secret = posture.SecretCert
@@ -199,6 +198,19 @@ var examples = map[string]bool{
 func isGuessable(secret, user string) bool {
 	s := strings.ToLower(secret)
 	return examples[s] || examples[strings.TrimRight(s, "0123456789!")] || user != "" && strings.EqualFold(secret, user)
+}
+
+// restricted are the users and nkeys whose permissions, or those that they get by
+// default, restrict them. No two users of a configuration share a name.
+func restricted(o *server.Options) map[string]bool {
+	out := map[string]bool{}
+	for _, u := range o.Users {
+		out[u.Username] = permissions(u.Permissions).Restricted()
+	}
+	for _, u := range o.Nkeys {
+		out[u.Nkey] = permissions(u.Permissions).Restricted()
+	}
+	return out
 }
 
 // certified are the users without password that are names of certificates:

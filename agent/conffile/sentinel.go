@@ -195,7 +195,7 @@ func (s *sentinelLogin) admitted(l *listener) answer {
 	if emptyPermissions(perms) {
 		perms = &s.account.DefaultPermissions
 	}
-	a.landing = &posture.Landing{Account: s.account.Subject, User: s.user.Subject, Restricted: !perms.Pub.Empty() || !perms.Sub.Empty()}
+	a.landing = &posture.Landing{Account: s.account.Subject, User: s.user.Subject, Restricted: claimed(perms).Restricted()}
 	if l.kind != posture.Client {
 		a.cause = posture.CauseInherits
 	}

@@ -13,6 +13,7 @@
 //   - it never opens the websocket path /mqtt, and speaks MQTT only when it was
 //     told to: that is the one touch that leaves something behind;
 //   - beside that it creates nothing: the only thing it ever asks, once it was let in, is
-//     who it is ($SYS.REQ.USER.INFO);
+//     who it is ($SYS.REQ.USER.INFO), and where that is refused, for
+//     subjects that lead nowhere, to learn whether they are refused too;
 //   - what is not a clear word of the server is not a verdict.
 package probe

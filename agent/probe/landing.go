@@ -3,6 +3,7 @@ package probe
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,10 +22,50 @@ type userInfo struct {
 		ID string `json:"id"`
 	} `json:"server"`
 	Data *struct {
-		User        string          `json:"user"`
-		Account     string          `json:"account"`
-		Permissions json.RawMessage `json:"permissions"`
+		User        string           `json:"user"`
+		Account     string           `json:"account"`
+		Permissions *userPermissions `json:"permissions"`
 	} `json:"data"`
+}
+
+// userPermissions are permissions as nats-server writes them; none stand for
+// everything.
+type userPermissions struct {
+	Publish   posture.Subjects `json:"publish"`
+	Subscribe posture.Subjects `json:"subscribe"`
+	Responses *struct{}        `json:"responses"`
+}
+
+func (p *userPermissions) restricted() bool {
+	return p != nil && (&posture.Permissions{Publish: p.Publish, Subscribe: p.Subscribe, Responses: p.Responses != nil}).Restricted()
+}
+
+// violation begins what a server answers to a user whom permissions stop.
+const violation = "-ERR 'Permissions Violation"
+
+// refused reports whether a user who may not ask who it is is restricted. To
+// be refused that request alone does not say so, since a list that denies
+// $SYS leaves everything else open. So it asks for subjects that mean nothing:
+// names that nobody uses, a service that nobody runs, and the state of
+// JetStream in the account, with nowhere to send an answer to. A user to whom
+// all of them are refused has lists of what is allowed.
+func refused(l *line) bool {
+	name := nuid.Next()
+	below, service, state := name+"."+name, "$SRV.PING."+name, "$JS.API.INFO"
+	if l.write("SUB "+name+" 2\r\nSUB "+below+" 3\r\nPUB "+service+" 0\r\n\r\nPUB "+state+" 0\r\n\r\nPING\r\n") != nil {
+		return false
+	}
+	for wanted := []string{name, below, service, state}; ; {
+		word, err := l.readLine()
+		switch {
+		case err != nil:
+			return false
+		case strings.HasPrefix(word, violation):
+			wanted = slices.DeleteFunc(wanted, func(s string) bool { return strings.Contains(word, `"`+s+`"`) })
+		case word == "PONG":
+			return len(wanted) == 0
+		}
+	}
 }
 
 // Pauses between two questions of one touch, the first and the longest.
@@ -50,8 +91,8 @@ func land(l *line, in *info, out *posture.Touch) {
 		switch {
 		case err != nil:
 			return
-		case strings.HasPrefix(word, "-ERR 'Permissions Violation"):
-			out.Landing = &posture.Landing{Restricted: true}
+		case strings.HasPrefix(word, violation):
+			out.Landing = &posture.Landing{Restricted: refused(l)}
 			return
 		case strings.HasPrefix(word, "MSG "), strings.HasPrefix(word, "HMSG "):
 			u := readUserInfo(l, word)
@@ -103,7 +144,7 @@ func (u *userInfo) landing() *posture.Landing {
 	}
 	return &posture.Landing{
 		Account: printable(u.Data.Account), User: printable(u.Data.User),
-		Restricted: len(u.Data.Permissions) > 0 && string(u.Data.Permissions) != "null" && string(u.Data.Permissions) != "{}",
+		Restricted: u.Data.Permissions.restricted(),
 	}
 }
 
