@@ -75,17 +75,12 @@ func (t *Table) Age(now time.Time) time.Duration {
 	return now.Sub(day)
 }
 
-// Lookup finds an advisory by its id or one of its aliases.
+// Lookup finds an advisory by its id or one of its aliases, in any case.
 func (t *Table) Lookup(id string) *Advisory {
 	for i := range t.Advisories {
 		a := &t.Advisories[i]
-		if a.ID == id {
+		if strings.EqualFold(a.ID, id) || slices.ContainsFunc(a.Aliases, func(alias string) bool { return strings.EqualFold(alias, id) }) {
 			return a
-		}
-		for _, alias := range a.Aliases {
-			if alias == id {
-				return a
-			}
 		}
 	}
 	return nil

@@ -212,6 +212,17 @@ var needKeys = map[advisory.Need][]string{
 	advisory.NeedsSystemOnly:     {"accounts"},
 }
 
+// Aliases are other names of what a result is about: of its check elsewhere, or of
+// the advisory that its scope names.
+func (r *Result) Aliases() []string {
+	if r.Scope.Advisory != "" {
+		if a := advisory.Known().Lookup(r.Scope.Advisory); a != nil {
+			return a.Aliases
+		}
+	}
+	return r.Check.Aliases
+}
+
 // told is what is said of each advisory, by id, on whichever server it is.
 var told = sync.OnceValue(func() map[string]telling {
 	table := advisory.Known()

@@ -151,7 +151,7 @@ func TestAdvisoriesTogether(t *testing.T) {
 // what it takes.
 func TestAdvisoryFindingsSayWhatIsNeeded(t *testing.T) {
 	r := advisories(server("n1", runs("2.12.6"), static, on(posture.Route, "0.0.0.0"), info(posture.No, posture.Open)), now)["2026-16"]
-	if want := "n1 runs 2.12.6, which has 2026-16 (GHSA-38x3-76xf-cq45): Route API Auth Bypass; fixed in 2.11.16, 2.12.7, 2.14.0"; r.Summary != want {
+	if want := "n1 runs 2.12.6, which has 2026-16 (CVE-2026-58253, GHSA-38x3-76xf-cq45): Route API Auth Bypass; fixed in 2.11.16, 2.12.7, 2.14.0"; r.Summary != want {
 		t.Errorf("got  %s\nwant %s", r.Summary, want)
 	}
 	want := []posture.Evidence{

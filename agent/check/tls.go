@@ -7,7 +7,7 @@ import (
 )
 
 var tls001 = &Check{
-	ID: "TLS_001", Severity: Warning,
+	ID: "TLS_001", Aliases: []string{"SERVER_008"}, Severity: Warning,
 	Title: "certificate expires",
 	Doc: "The listener's certificate ends soon: critical below 7 days, a warning below 30. After that nobody who verifies it gets in. " +
 		"Servers before 2.11.12, 2.12.4 and 2.14.0 do not show it.",

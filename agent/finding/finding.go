@@ -34,7 +34,7 @@ type Finding struct {
 	ID          string             `json:"id"`          // of this transition, the same on every replica
 	Fingerprint string             `json:"fingerprint"` // of check, system and scope by name; stable over restarts
 	Check       string             `json:"check"`
-	Aliases     []string           `json:"aliases"`
+	Aliases     []string           `json:"aliases"` // of the check, or of the advisory that the scope names
 	Severity    check.Severity     `json:"severity"`
 	Action      Action             `json:"action"`
 	Cause       posture.Cause      `json:"cause"`
@@ -133,7 +133,7 @@ func fromResult(r *check.Result, system, fingerprint string) Finding {
 		severity = r.Check.Severity
 	}
 	return Finding{
-		Type: Type, Fingerprint: fingerprint, Check: r.Check.ID, Aliases: orEmpty(r.Check.Aliases),
+		Type: Type, Fingerprint: fingerprint, Check: r.Check.ID, Aliases: orEmpty(r.Aliases()),
 		Severity: severity, Cause: r.Cause, System: system, Scope: r.Scope, Summary: r.Summary,
 		Evidence:    orEmpty(r.Evidence),
 		Remediation: Remediation{Text: remedy.Text, Config: remedy.Config, Reload: remedy.Reload},

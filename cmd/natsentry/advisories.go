@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -35,13 +36,15 @@ type advisoryEntry struct {
 
 func (p *program) advisoriesCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "advisories [VERSION]",
-		Short: "List the known vulnerabilities of nats-server, or of one version",
+		Use:   "advisories [VERSION|ID]",
+		Short: "List the known vulnerabilities of nats-server, those of one version, or one of them",
 		Long: `Lists the published vulnerabilities of nats-server that this version of
-natsentry knows, or those of one version: what CVE_001 goes by. It is a list of
-its own day, and asks nobody.`,
+natsentry knows, those of one version, or one of them by its number: that of the
+NATS project, a CVE, a GHSA or a GO id. CVE_001 goes by this list. It is a list
+of its own day, and asks nobody.`,
 		Example: `  natsentry advisories
   natsentry advisories 2.12.6                  # what does that version have?
+  natsentry advisories CVE-2026-58253          # what is it, and what fixes it?
   natsentry advisories --format markdown > advisories.md`,
 		Args:              cobra.MaximumNArgs(1),
 		Annotations:       offlineCommand,
@@ -49,13 +52,10 @@ its own day, and asks nobody.`,
 	}
 	format := chooseFlag(cmd, "format", "how to print", "text", "json", "markdown")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		version := ""
-		if len(args) > 0 {
-			if version = strings.TrimPrefix(args[0], "v"); !advisory.Readable(version) {
-				return &usageError{cmd.CommandPath(), fmt.Errorf("%q is no version of a server, like 2.12.6", args[0])}
-			}
+		list, err := advisoriesFor(args)
+		if err != nil {
+			return &usageError{cmd.CommandPath(), err}
 		}
-		list := advisoriesOf(version)
 		return p.print(func(w *bufio.Writer) error {
 			switch format.value {
 			case "json":
@@ -69,6 +69,30 @@ its own day, and asks nobody.`,
 		})
 	}
 	return cmd
+}
+
+var advisoryNumber = regexp.MustCompile(`(?i)^(?:CVE-|GHSA-|GO-|\d{4}-\d+$)`)
+
+// advisoriesFor lists the advisories that the arguments ask for: all, those of a
+// version, or the one with an id.
+func advisoriesFor(args []string) (advisoryList, error) {
+	if len(args) == 0 {
+		return advisoriesOf(""), nil
+	}
+	if a := advisory.Known().Lookup(args[0]); a != nil {
+		list := advisoriesOf("")
+		list.Advisories = slices.DeleteFunc(list.Advisories, func(e advisoryEntry) bool { return e.ID != a.ID })
+		return list, nil
+	}
+	version := strings.TrimPrefix(args[0], "v")
+	switch {
+	case advisory.Readable(version):
+		return advisoriesOf(version), nil
+	case advisoryNumber.MatchString(args[0]):
+		return advisoryList{}, fmt.Errorf("%q is not among the advisories known on %s: `natsentry advisories` lists them", args[0], advisory.Known().AsOf)
+	default:
+		return advisoryList{}, fmt.Errorf("%q is neither a version of nats-server, like 2.12.6, nor the id of an advisory, like CVE-2026-58253", args[0])
+	}
 }
 
 // advisoriesOf lists the advisories of a version, authentication bypasses first,

@@ -167,6 +167,7 @@ func sarifReport(r *finding.Report, version string) *sarif.Report {
 		properties := sarif.NewPropertyBag()
 		properties.Add("security-severity", sarifScores[c.Severity])
 		properties.Add("tags", []string{"security", "nats"})
+		properties.Add("aliases", append([]string{}, c.Aliases...))
 		rule := run.AddRule(c.ID)
 		rule.WithShortDescription(sarif.NewMultiformatMessageString().WithText(upper(c.Title))).
 			WithFullDescription(sarif.NewMultiformatMessageString().WithText(c.Doc)).
@@ -181,6 +182,11 @@ func sarifReport(r *finding.Report, version string) *sarif.Report {
 		f := &r.Findings[i]
 		result := sarif.NewRuleResult(f.Check).WithLevel(sarifLevels[f.Severity]).WithMessage(sarif.NewTextMessage(inOnePiece(f))).
 			WithPartialFingerprints(map[string]string{"natsentry/v1": f.Fingerprint})
+		if len(f.Aliases) > 0 {
+			properties := sarif.NewPropertyBag()
+			properties.Add("aliases", f.Aliases)
+			result.WithProperties(properties)
+		}
 		if n := run.GetRuleIndex(f.Check); n >= 0 {
 			result.WithRuleIndex(n)
 		}

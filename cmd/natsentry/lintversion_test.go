@@ -2,9 +2,13 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/owenrumney/go-sarif/v3/pkg/report/v210/sarif"
 
 	"github.com/natsentry/natsentry/agent/check"
 	"github.com/natsentry/natsentry/agent/finding"
@@ -70,6 +74,45 @@ func TestLintServerVersion(t *testing.T) {
 		if r := exec(t, "lint", "--server-version", bad, filepath.Join(dir, "shut.conf")); r.code != exitUsageOrConn || !strings.Contains(r.stderr, "three numbers like 2.12.3") {
 			t.Errorf("%q: %+v", bad, r)
 		}
+	}
+}
+
+// TestAliases: what is found has the names that others give it, in JSON, SARIF and
+// the list of checks.
+func TestAliases(t *testing.T) {
+	file := filepath.Join(confs(t, map[string]string{"guest.conf": guestConf}), "guest.conf")
+	_, report := advisoriesOfReport(t, exec(t, "lint", "--format", "json", "--server-version", "2.12.6", file).stdout)
+	names := map[string][]string{}
+	for _, f := range report.Findings {
+		names[f.Check+" "+f.Scope.Advisory] = f.Aliases
+	}
+	want := []string{"CVE-2026-58253", "GHSA-38x3-76xf-cq45"}
+	if !slices.Equal(names["CVE_001 2026-16"], want) || !slices.Equal(names["DOOR_001 "], []string{"SERVER_007"}) {
+		t.Errorf("%v", names)
+	}
+	s, err := sarif.FromString(exec(t, "lint", "--format", "sarif", "--server-version", "2.12.6", file).stdout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Validate(); err != nil {
+		t.Error(err)
+	}
+	found := false
+	for _, r := range s.Runs[0].Results {
+		if strings.Contains(*r.Message.Text, "2026-16 (") {
+			found = r.Properties != nil && fmt.Sprint(r.Properties.Properties["aliases"]) == fmt.Sprint(want)
+		}
+	}
+	if !found {
+		t.Error("no result of SARIF has the names of 2026-16")
+	}
+	for _, rule := range s.Runs[0].Tool.Driver.Rules {
+		if aliases := fmt.Sprint(rule.Properties.Properties["aliases"]); *rule.ID == "DOOR_001" && aliases != "[SERVER_007]" || *rule.ID == "CVE_001" && aliases != "[]" {
+			t.Errorf("%s: %s", *rule.ID, aliases)
+		}
+	}
+	if r := exec(t, "checks", "server_008"); r.code != 0 || !strings.Contains(r.stdout, "TLS_001") || !strings.Contains(r.stdout, "Also known as SERVER_008.") {
+		t.Errorf("%+v", r)
 	}
 }
 

@@ -85,10 +85,11 @@ func (m markdownRenderer) group(w *bufio.Writer, g group) {
 	if f.Cause != "" {
 		fmt.Fprintf(w, "Cause: %s.", escape(string(f.Cause)))
 	}
-	if len(f.Aliases) > 0 {
+	also := len(f.Aliases) > 0 && f.Scope.Advisory == "" // a group may be of several advisories
+	if also {
 		fmt.Fprintf(w, " Also known as %s.", escape(strings.Join(f.Aliases, ", ")))
 	}
-	if f.Cause != "" || len(f.Aliases) > 0 {
+	if f.Cause != "" || also {
 		fmt.Fprint(w, "\n\n")
 	}
 	m.members(w, g)

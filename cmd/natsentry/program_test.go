@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -377,8 +379,28 @@ func TestAdvisories(t *testing.T) {
 	if r := exec(t, "advisories", "2.12.7"); strings.Contains(r.stdout, "Route API Auth Bypass") {
 		t.Error("2.12.7 has fixed 2026-16")
 	}
+	for _, id := range []string{"CVE-2026-58253", "cve-2026-58253", "GHSA-38x3-76xf-cq45", "ghsa-38X3-76xf-cq45", "2026-16"} {
+		r := exec(t, "advisories", id, "--format", "json")
+		var list advisoryList
+		if err := json.Unmarshal([]byte(r.stdout), &list); err != nil || r.code != 0 || len(list.Advisories) != 1 {
+			t.Errorf("%s: %v %+v", id, err, r)
+			continue
+		}
+		a := list.Advisories[0]
+		if a.ID != "2026-16" || !slices.Equal(a.Aliases, []string{"CVE-2026-58253", "GHSA-38x3-76xf-cq45"}) {
+			t.Errorf("%s: %+v", id, a)
+		}
+	}
+	if r := exec(t, "advisories", "GO-2026-4833"); r.code != 0 || !strings.Contains(r.stdout, "2026-06  ") || strings.Contains(r.stdout, "2026-16") {
+		t.Errorf("%+v", r)
+	}
+	for _, unknown := range []string{"CVE-2020-26149", "GHSA-0000-0000-0000", "2020-01"} {
+		if r := exec(t, "advisories", unknown); r.code != 3 || !strings.Contains(r.stderr, "is not among the advisories known on "+advisory.Known().AsOf) {
+			t.Errorf("%q: %+v", unknown, r)
+		}
+	}
 	for _, bad := range []string{"latest", "2.12", ""} {
-		if r := exec(t, "advisories", bad); r.code != 3 || !strings.Contains(r.stderr, "is no version of a server, like 2.12.6") {
+		if r := exec(t, "advisories", bad); r.code != 3 || !strings.Contains(r.stderr, "is neither a version of nats-server, like 2.12.6, nor the id of an advisory") {
 			t.Errorf("%q: %+v", bad, r)
 		}
 	}

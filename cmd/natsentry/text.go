@@ -131,7 +131,7 @@ func (t textRenderer) group(w *bufio.Writer, g group) {
 	if f.Cause != "" {
 		also = append(also, "cause: "+clean(string(f.Cause)))
 	}
-	if len(f.Aliases) > 0 {
+	if len(f.Aliases) > 0 && f.Scope.Advisory == "" { // a group may be of several advisories
 		also = append(also, "also known as "+clean(strings.Join(f.Aliases, ", ")))
 	}
 	if len(also) > 0 {

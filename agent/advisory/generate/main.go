@@ -41,6 +41,7 @@ func generate(dir string) ([]byte, error) {
 		Sources: []string{
 			"NATS project advisories, https://advisories.nats.io",
 			"Go vulnerability database, https://vuln.go.dev, © The Go Authors, CC-BY-4.0, https://creativecommons.org/licenses/by/4.0/",
+			"CVE records, https://www.cve.org: the numbers that came after the advisories",
 		},
 	}
 	if _, err := time.Parse(time.DateOnly, table.AsOf); err != nil {
@@ -54,7 +55,13 @@ func generate(dir string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	table.Advisories = merge(notes, records)
+	cves, err := readCVEs(filepath.Join(dir, "cves.json"))
+	if err != nil {
+		return nil, err
+	}
+	if table.Advisories, err = number(merge(notes, records), cves); err != nil {
+		return nil, err
+	}
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -121,6 +122,45 @@ func merge(notes, records []advisory.Advisory) []advisory.Advisory {
 	}
 	slices.SortFunc(out, byAge)
 	return out
+}
+
+// readCVEs reads the CVE numbers by the GHSA ids to which their records refer.
+func readCVEs(path string) (map[string]string, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	var cves map[string]string
+	if err := json.Unmarshal(text, &cves); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return cves, nil
+}
+
+// number gives advisories the CVE numbers that were assigned after they were
+// published. Each must be of one advisory, and of one that has no other.
+func number(all []advisory.Advisory, cves map[string]string) ([]advisory.Advisory, error) {
+	left := maps.Clone(cves)
+	for i := range all {
+		a := &all[i]
+		for _, id := range slices.Clone(a.Aliases) {
+			cve, ok := left[id]
+			if !ok {
+				continue
+			}
+			delete(left, id)
+			if has := publicID(append([]string{a.ID}, a.Aliases...)); has != "" && has != cve {
+				return nil, fmt.Errorf("%s has the number %s, and not %s", a.ID, has, cve)
+			}
+			a.Aliases = append(a.Aliases, cve)
+		}
+		slices.Sort(a.Aliases)
+		a.Aliases = slices.Compact(a.Aliases)
+	}
+	for id, cve := range left {
+		return nil, fmt.Errorf("%s: no advisory has the id %s", cve, id)
+	}
+	return all, nil
 }
 
 func publicID(ids []string) string {
