@@ -159,7 +159,7 @@ func New(nc *nats.Conn, cfg Config, opts ...Option) (*Agent, error) {
 	a.intake = newIntake(a.now, cfg.Policy.FailureBurst)
 	if !cfg.Probe.Off {
 		a.toucher = newToucher(cfg.Probe, a.now, a.log)
-		a.toucher.before = a.intake.touching
+		a.toucher.before, a.toucher.whoWas = a.intake.touching, collector.Admitted
 	}
 	return a, nil
 }

@@ -38,8 +38,9 @@ type toucher struct {
 	prober probe.Prober
 	log    *slog.Logger
 	slots  chan struct{}
-	ready  chan struct{}       // has a token when touches have ended
-	before func(server string) // is told of every touch before it leaves traces
+	ready  chan struct{}                                          // has a token when touches have ended
+	before func(server string)                                    // is told of every touch before it leaves traces
+	whoWas func(context.Context, *posture.Touch) *posture.Landing // asks the server as whom it admitted a touch
 
 	mu      sync.Mutex
 	turn    uint64 // counts the turns: a touch that an earlier one began says nothing
@@ -80,6 +81,7 @@ func newToucher(cfg Probe, now func() time.Time, log *slog.Logger) *toucher {
 	return &toucher{
 		cfg: cfg, log: log, prober: probe.Prober{Timeout: cfg.Timeout, Now: now, MQTT: cfg.MQTT},
 		slots: make(chan struct{}, cfg.Parallel), ready: make(chan struct{}, 1), before: func(string) {},
+		whoWas:  func(context.Context, *posture.Touch) *posture.Landing { return nil },
 		records: map[touched]record{}, busy: map[string]bool{}, ended: map[string]bool{},
 	}
 }
@@ -275,6 +277,11 @@ func (t *toucher) touch(ctx context.Context, turn uint64, d due) {
 		}
 		if out.Access != posture.Unknown {
 			break
+		}
+	}
+	if l := out.Landing; l != nil && l.Account == "" {
+		if was := t.whoWas(ctx, &out); was != nil {
+			out.Landing = &posture.Landing{Account: was.Account, User: was.User, Restricted: l.Restricted}
 		}
 	}
 	if ctx.Err() != nil {

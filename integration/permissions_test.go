@@ -131,8 +131,9 @@ no_auth_user: guest
 func TestGuestOfTheSystem(t *testing.T) {
 	t.Parallel()
 	for name, config := range map[string]string{
-		"free":  `accounts { $SYS { users: [ { user: ` + sysUser + `, password: ` + sysPassword + ` }, { user: guest, password: g } ] } }`,
-		"named": `accounts { OPS { users: [ { user: ` + sysUser + `, password: ` + sysPassword + ` }, { user: guest, password: g } ] }, APP {} }` + "\nsystem_account: OPS",
+		"free":       `accounts { $SYS { users: [ { user: ` + sysUser + `, password: ` + sysPassword + ` }, { user: guest, password: g } ] } }`,
+		"restricted": `accounts { $SYS { users: [ { user: ` + sysUser + `, password: ` + sysPassword + ` }, { user: guest, password: g, permissions: {publish: "x", subscribe: "y"} } ] } }`,
+		"named":      `accounts { OPS { users: [ { user: ` + sysUser + `, password: ` + sysPassword + ` }, { user: guest, password: g } ] }, APP {} }` + "\nsystem_account: OPS",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

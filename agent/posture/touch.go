@@ -21,6 +21,7 @@ type Touch struct {
 	// What the door said of itself before.
 	ServerID     string
 	ServerName   string
+	CID          uint64 // of the connection, at a server's client and websocket ports
 	Version      string
 	AuthRequired Tri // INFO auth_required; no proof in either direction
 	TLSRequired  Tri

@@ -47,6 +47,7 @@ type info struct {
 	ID           string `json:"server_id"`
 	Name         string `json:"server_name"`
 	Version      string `json:"version"`
+	CID          uint64 `json:"client_id"`
 	AuthRequired bool   `json:"auth_required"`
 	TLSRequired  bool   `json:"tls_required"`
 	TLSAvailable bool   `json:"tls_available"`
@@ -194,7 +195,7 @@ func readInfo(l *line, t Target, out *posture.Touch) (*info, error) {
 	if err := json.Unmarshal([]byte(text), &in); err != nil {
 		return nil, errors.New("its INFO is unreadable")
 	}
-	out.ServerID, out.ServerName, out.Version = in.ID, in.Name, in.Version
+	out.ServerID, out.ServerName, out.Version, out.CID = in.ID, in.Name, in.Version, in.CID
 	out.AuthRequired, out.TLSRequired, out.TLSOffered = posture.TriOf(in.AuthRequired), posture.TriOf(in.TLSRequired), posture.TriOf(in.TLSAvailable)
 	if t.ServerID != "" && in.ID != t.ServerID {
 		return nil, fmt.Errorf("another server answers at %s: %.60q, id %.60q (a load balancer in between?)", t.Address, in.Name, in.ID)
@@ -207,6 +208,7 @@ func readInfo(l *line, t Target, out *posture.Touch) (*info, error) {
 type connect struct {
 	Lang         string `json:"lang"`
 	Version      string `json:"version"`
+	CID          uint64 `json:"client_id"`
 	Name         string `json:"name"`
 	Verbose      bool   `json:"verbose"`
 	Pedantic     bool   `json:"pedantic"`
