@@ -1,6 +1,7 @@
 package collect
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,12 +28,15 @@ type Config struct {
 	PingUpTo     int           // fleets larger than this are asked by id after the first sweep; default 256
 	SessionLimit int           // sessions of the global account looked at per server; default 1024
 	Forget       time.Duration // a server that was silent for so long is forgotten; default 1 h
+	// Once means that no look at accounts follows the first: it takes all
+	// accounts that there are, as far as its time and bytes go.
+	Once bool
 	// Bounds of one look at the accounts of servers in operator mode: what
 	// exceeds them is left to the next one.
-	Accounts        int           // accounts; default 256
+	Accounts        int           // accounts; default 256, and Once as many as are known at most
 	AccountRequests int           // requests; default 32 for each of those
-	AccountBytes    int64         // bytes of answers; default 128 KiB for each of those
-	AccountTime     time.Duration // default 20 ms for each of those, and at least 5 s
+	AccountBytes    int64         // bytes of answers; default 128 KiB for each of those, and Once 256 MiB
+	AccountTime     time.Duration // default 20 ms for each of those, and at least 5 s; Once 30 s
 	Settle          time.Duration // after which an account whose claims differ is looked at again; default 500 ms
 
 	Topology int // sweeps after which routes, gateways and leafs are asked for even when nothing moved; default 20
@@ -57,6 +61,11 @@ func (c Config) withDefaults() Config {
 	defInt(&c.PingUpTo, 256)
 	defInt(&c.SessionLimit, 1024)
 	defInt(&c.Topology, 20)
+	if c.Once {
+		defInt(&c.Accounts, maxAccounts)
+		c.AccountBytes = cmp.Or(max(c.AccountBytes, 0), onceBytes)
+		def(&c.AccountTime, onceTime)
+	}
 	defInt(&c.Accounts, 256)
 	defInt(&c.AccountRequests, 32*c.Accounts)
 	if c.AccountBytes <= 0 {

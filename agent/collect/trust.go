@@ -16,12 +16,14 @@ import (
 // Bounds on what is believed.
 const (
 	maxAccounts  = 20_000 // accounts that are known
-	maxStored    = 8      // different claims of one account in the stores
-	accountsOnce = 4      // accounts that are looked at at the same time
-	storeRounds  = 4      // times that it takes to ask again, for which servers and stores are waited for
+	onceBytes    = 256 << 20
+	onceTime     = 30 * time.Second
+	maxStored    = 8 // different claims of one account in the stores
+	accountsOnce = 4 // accounts that are looked at at the same time
+	storeRounds  = 4 // times that it takes to ask again, for which servers and stores are waited for
 )
 
-var tooManyAccounts = posture.Gap{Endpoint: "ACCOUNTZ", Reason: fmt.Sprintf("there are more than %d accounts; the others are left out", maxAccounts)}
+var tooManyAccounts = posture.Gap{Endpoint: "ACCOUNTZ", Reason: fmt.Sprintf("there are more than %d accounts; the others are left out", maxAccounts), Bound: true}
 
 // LookAtAccounts asks the servers of a snapshot that are in operator mode which
 // claims of accounts they go by, and their stores which they hold. Without ids
@@ -88,6 +90,7 @@ type trustLook struct {
 	most   int                 // that have answered one
 	short  int                 // lookups in a row that fewer answered
 	left   int                 // accounts that were not looked at
+	bound  string              // why; "" where none was left
 
 	mu     sync.Mutex // of what follows, and of the four above: accounts are looked at beside each other
 	silent map[string]bool
@@ -178,7 +181,9 @@ func (l *trustLook) choose(ids []string) []string {
 	n := min(len(fresh), max(room/2, room-len(again)))
 	all := slices.Concat(first, fresh[:n], again, fresh[n:])
 	chosen := all[:min(len(all), l.c.cfg.Accounts)]
-	l.left = len(all) - len(chosen)
+	if l.left = len(all) - len(chosen); l.left > 0 {
+		l.bound = fmt.Sprintf("the limit of %d accounts", l.c.cfg.Accounts)
+	}
 	return chosen
 }
 
@@ -198,8 +203,8 @@ func (l *trustLook) look(ctx context.Context, ids []string) {
 	var wg sync.WaitGroup
 	for i, id := range ids {
 		slots <- struct{}{}
-		if ctx.Err() != nil || l.spent() {
-			l.leave(len(ids) - i)
+		if why := l.spent(ctx); why != "" {
+			l.leave(len(ids)-i, why)
 			break
 		}
 		wg.Go(func() {
@@ -208,7 +213,7 @@ func (l *trustLook) look(ctx context.Context, ids []string) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			if ctx.Err() != nil {
-				l.left++ // it was cut short: what is missing says nothing
+				l.left, l.bound = l.left+1, l.timeBudget() // it was cut short: what is missing says nothing
 				return
 			}
 			l.found[id] = a
@@ -217,16 +222,29 @@ func (l *trustLook) look(ctx context.Context, ids []string) {
 	wg.Wait()
 }
 
-func (l *trustLook) leave(n int) {
+func (l *trustLook) leave(n int, why string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.left += n
+	l.left, l.bound = l.left+n, why
 }
 
-func (l *trustLook) spent() bool {
+// spent names the budget that is spent; "" while there is some left of each.
+func (l *trustLook) spent(ctx context.Context) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.cost.Requests >= l.c.cfg.AccountRequests || l.cost.Bytes >= l.c.cfg.AccountBytes
+	switch {
+	case ctx.Err() != nil:
+		return l.timeBudget()
+	case l.cost.Requests >= l.c.cfg.AccountRequests:
+		return fmt.Sprintf("the budget of %d requests", l.c.cfg.AccountRequests)
+	case l.cost.Bytes >= l.c.cfg.AccountBytes:
+		return fmt.Sprintf("the budget of %d bytes", l.c.cfg.AccountBytes)
+	}
+	return ""
+}
+
+func (l *trustLook) timeBudget() string {
+	return fmt.Sprintf("the time budget of %s", l.c.cfg.AccountTime)
 }
 
 // lookAgain looks at accounts whose claims disagree once more, after a while.
@@ -252,10 +270,10 @@ func (l *trustLook) lookAgain(ctx context.Context) {
 		return
 	}
 	slices.Sort(ids)
-	first, left := l.found, l.left
+	first, left, bound := l.found, l.left, l.bound
 	l.found = map[string]*posture.Account{}
 	l.look(ctx, ids)
-	l.left = left // they have been looked at once
+	l.left, l.bound = left, bound // they have been looked at once
 	for _, id := range ids {
 		if a := l.found[id]; a != nil && disagree(a) {
 			a.Differs = first[id].Differs + 1
@@ -378,9 +396,11 @@ func (l *trustLook) trust(only []string) *posture.Trust {
 	}
 	slices.SortFunc(out.Accounts, func(a, b *posture.Account) int { return strings.Compare(a.ID, b.ID) })
 	if l.left > 0 && only == nil {
-		out.Gaps = append(out.Gaps, posture.Gap{Endpoint: "ACCOUNTZ", Reason: fmt.Sprintf(
-			"%d of %d accounts were not looked at this time: one look takes %d accounts, %d requests and %d bytes; the others come next",
-			l.left, len(known), l.c.cfg.Accounts, l.c.cfg.AccountRequests, l.c.cfg.AccountBytes)})
+		reason := fmt.Sprintf("stopped after %d of %d accounts: %s", len(known)-l.left, len(known), l.bound)
+		if !l.c.cfg.Once {
+			reason += "; the others come next"
+		}
+		out.Gaps = append(out.Gaps, posture.Gap{Endpoint: "ACCOUNTZ", Reason: reason, Bound: true})
 	}
 	return out
 }

@@ -263,6 +263,9 @@ type Gap struct {
 	ID       string `json:"id"`
 	Endpoint string `json:"endpoint"`
 	Reason   string `json:"reason"`
+	// Bound reports that nobody was silent: a bound of our own was reached, and
+	// the rest was not asked for.
+	Bound bool `json:"bound,omitempty"`
 }
 
 // Cost is what a sweep took from the fleet.

@@ -32,7 +32,7 @@ func (f *sweepFlags) register(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.probe.MQTT, "probe-mqtt", false, "touch MQTT doors as well: an open one then creates its streams, if it has not yet")
 	cmd.Flags().IntVar(&f.probe.Parallel, "probe-parallel", 16, "`servers` that are touched at once")
 	cmd.Flags().BoolVar(&f.loopbackExposed, "loopback-exposed", false, "listeners on loopback count as reachable: something forwards to them")
-	cmd.Flags().IntVar(&f.accounts, "accounts", 256, "`number` of accounts of servers in operator mode that one look takes; what is left over is a gap")
+	cmd.Flags().IntVar(&f.accounts, "accounts", 0, "at most this `number` of accounts of servers in operator mode in one look (default: a single audit takes all of them within 30 seconds and 256 MiB, a running agent 256)")
 	cmd.Flags().StringVar(&f.policy, "policy", "", "policy `file`: the findings that are accepted, by whom, why and until when")
 }
 
@@ -53,7 +53,7 @@ func (f *sweepFlags) config(t *target) (agent.Config, error) {
 	if f.probe.Parallel <= 0 {
 		return agent.Config{}, errors.New("--probe-parallel must be positive")
 	}
-	if f.accounts <= 0 {
+	if f.accounts < 0 {
 		return agent.Config{}, errors.New("--accounts must be positive")
 	}
 	policy, err := f.judgeBy()
@@ -129,6 +129,7 @@ func (p *program) sweepOnce(cmd *cobra.Command, configure func(*target) (agent.C
 	if err != nil {
 		return nil, &usageError{cmd.CommandPath(), err}
 	}
+	cfg.Collect.Once = true
 	var refused refusals
 	nc, err := p.connect(ctx, t, refused.add)
 	if err != nil {
@@ -164,12 +165,7 @@ func judge(r *finding.Report, failOn string, strict bool) error {
 			}
 		}
 	}
-	var reasons []string
-	if n := len(r.Coverage.Gaps); n > 0 {
-		reasons = append(reasons, plural(n, "answer is missing", "answers are missing"))
-	} else if n := r.Coverage.Expected - r.Coverage.Heard; n > 0 {
-		reasons = append(reasons, plural(n, "server was not heard", "servers were not heard"))
-	}
+	reasons := missing(&r.Coverage)
 	if strict {
 		unknown, reported := undecided(r)
 		if unknown > 0 {
@@ -183,6 +179,22 @@ func judge(r *finding.Report, failOn string, strict bool) error {
 		return &verdict{exitUndecided, "not decided: " + strings.Join(reasons, "; ")}
 	}
 	return nil
+}
+
+// missing says what is not known of a fleet: answers that did not come, and what
+// was not asked for because a bound was reached.
+func missing(c *finding.Coverage) []string {
+	var reasons []string
+	bounds, gaps := byBound(c.Gaps)
+	if n := len(gaps); n > 0 {
+		reasons = append(reasons, plural(n, "answer is missing", "answers are missing"))
+	} else if n := c.Expected - c.Heard; n > 0 {
+		reasons = append(reasons, plural(n, "server was not heard", "servers were not heard"))
+	}
+	for _, g := range bounds {
+		reasons = append(reasons, clean(g.Reason))
+	}
+	return reasons
 }
 
 // undecided counts the listeners whose access is not known, and those that

@@ -154,8 +154,16 @@ func (m markdownRenderer) gaps(w *bufio.Writer, r *finding.Report) {
 	if len(r.Coverage.Gaps) == 0 {
 		return
 	}
-	fmt.Fprintf(w, "\n## Gaps\n\n%s. Nothing is concluded from silence.\n\n", upper(plural(len(r.Coverage.Gaps), "answer is missing", "answers are missing")))
-	for _, g := range r.Coverage.Gaps {
+	fmt.Fprint(w, "\n## Gaps\n\n")
+	bounds, gaps := byBound(r.Coverage.Gaps)
+	for _, g := range bounds {
+		fmt.Fprintf(w, "%s.\n\n", escape(upper(g.Reason)))
+	}
+	if len(gaps) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "%s. Nothing is concluded from silence.\n\n", upper(plural(len(gaps), "answer is missing", "answers are missing")))
+	for _, g := range gaps {
 		fmt.Fprintf(w, "- %s\n", escape(gapLine(g)))
 	}
 }

@@ -110,7 +110,7 @@ func TestUsageErrors(t *testing.T) {
 		{"audit --no-context --wait 0s", "--wait must be positive"},
 		{"run --interval 0s", "--interval"},
 		{"run --account-interval 0s", "--account-interval"},
-		{"audit --accounts 0", "--accounts must be positive"},
+		{"audit --accounts -1", "--accounts must be positive"},
 		{"run --prefix a..b", "--prefix"},
 		{"run --log-level loud", "must be one of info, debug, warn, error"},
 		{"watch --prefix a.>", "--prefix"},

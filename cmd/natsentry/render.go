@@ -362,6 +362,19 @@ func profiles(r *finding.Report) int {
 	return n
 }
 
+// byBound parts what was not asked for, because a bound was reached, from what
+// was not answered.
+func byBound(all []posture.Gap) (bounds, gaps []posture.Gap) {
+	for _, g := range all {
+		if g.Bound {
+			bounds = append(bounds, g)
+		} else {
+			gaps = append(gaps, g)
+		}
+	}
+	return bounds, gaps
+}
+
 func gapLine(g posture.Gap) string {
 	line := orDash(g.Server)
 	if g.Endpoint != "" {

@@ -226,12 +226,7 @@ func (p *program) tellLockout(snap *posture.Snapshot, servers []*posture.Server,
 
 // undecidedInside is the verdict where nothing bad was seen.
 func undecidedInside(c *finding.Coverage, unlisted, unknown int) error {
-	var reasons []string
-	if n := len(c.Gaps); n > 0 {
-		reasons = append(reasons, plural(n, "answer is missing", "answers are missing"))
-	} else if n := c.Expected - c.Heard; n > 0 {
-		reasons = append(reasons, plural(n, "server was not heard", "servers were not heard"))
-	}
+	reasons := missing(c)
 	if unlisted > 0 {
 		reasons = append(reasons, plural(unlisted, "session was not listed", "sessions were not listed"))
 	}

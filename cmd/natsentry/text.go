@@ -236,18 +236,25 @@ func evidenceText(e posture.Evidence) string {
 }
 
 func (t textRenderer) gaps(w *bufio.Writer, r *finding.Report) {
-	gaps := r.Coverage.Gaps
+	bounds, gaps := byBound(r.Coverage.Gaps)
+	for i, g := range bounds {
+		if i == 0 {
+			fmt.Fprintln(w)
+		}
+		fmt.Fprintf(w, "%s\n", t.in(yellow, upper(clean(g.Reason))+"."))
+	}
 	if len(gaps) == 0 {
 		return
 	}
-	fmt.Fprintf(w, "\n%s\n", t.in(yellow, plural(len(gaps), "answer is missing", "answers are missing")+"; nothing is concluded from silence:"))
+	answers := len(gaps)
+	fmt.Fprintf(w, "\n%s\n", t.in(yellow, plural(answers, "answer is missing", "answers are missing")+"; nothing is concluded from silence:"))
 	if !t.verbose && len(gaps) > shownGaps {
 		gaps = gaps[:shownGaps]
 	}
 	for _, g := range gaps {
 		fmt.Fprintf(w, "  %s\n", gapLine(g))
 	}
-	if n := len(r.Coverage.Gaps) - len(gaps); n > 0 {
+	if n := answers - len(gaps); n > 0 {
 		fmt.Fprintf(w, "  and %d more (--verbose shows them)\n", n)
 	}
 }
