@@ -189,12 +189,14 @@ func (g *Group) split(c *Check) {
 	}
 }
 
+// groups puts servers into groups, those that have ended left out.
 func groups(snap *posture.Snapshot, by Grouping) []Group {
+	servers := slices.DeleteFunc(slices.Clone(snap.Servers), (*posture.Server).Ended)
 	if by == BySystem {
-		return []Group{{Scope: Scope{Kind: KindSystem}, Members: snap.Servers}}
+		return []Group{{Scope: Scope{Kind: KindSystem}, Members: servers}}
 	}
 	byScope := map[Scope][]*posture.Server{}
-	for _, s := range snap.Servers {
+	for _, s := range servers {
 		switch {
 		case by == ByMesh && s.SuperCluster:
 			scope := Scope{Kind: KindSystem}
