@@ -30,7 +30,7 @@ func (l *loop) merge(swept *posture.Snapshot) *posture.Snapshot {
 		if cur.Looked.After(s.Looked) && cur.Heard.Has(posture.Varz) {
 			later := cur.Clone()
 			later.Heard |= s.Heard
-			later.Hosts = s.Hosts
+			later.Hosts, later.Known = s.Hosts, s.Known
 			if s.Sessions.At.After(cur.Sessions.At) {
 				later.Sessions = s.Sessions
 			}
@@ -199,7 +199,6 @@ func (l *loop) noteUnfound() {
 	maps.DeleteFunc(l.reloads, func(id string, _ posture.Reload) bool { return gone(id) })
 	maps.DeleteFunc(l.loaded, func(id string, _ time.Time) bool { return gone(id) })
 	l.inside.forget(here)
-	found := func(id string) bool { return here[id] != nil && (here[id].State != posture.Answering || known(here[id])) }
-	maps.DeleteFunc(l.unfound, func(id string, s *sighting) bool { return found(id) || time.Since(s.at) > unfoundFor })
+	maps.DeleteFunc(l.unfound, func(id string, s *sighting) bool { return !gone(id) || time.Since(s.at) > unfoundFor })
 	l.lookForUnfound()
 }

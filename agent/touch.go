@@ -3,8 +3,10 @@ package agent
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -37,6 +39,7 @@ type toucher struct {
 	cfg    Probe
 	prober probe.Prober
 	log    *slog.Logger
+	now    func() time.Time
 	slots  chan struct{}
 	ready  chan struct{}                                          // has a token when touches have ended
 	before func(server string)                                    // is told of every touch before it leaves traces
@@ -45,6 +48,7 @@ type toucher struct {
 	mu      sync.Mutex
 	turn    uint64 // counts the turns: a touch that an earlier one began says nothing
 	records map[touched]record
+	current map[touched]standing
 	busy    map[string]bool // ids of servers that are being touched
 	ended   map[string]bool // ids of servers at which touches have ended since they were taken
 }
@@ -59,6 +63,7 @@ type touched struct {
 type record struct {
 	of      occasion
 	touch   posture.Touch
+	tried   string // the addresses at which it was tried
 	due     time.Time
 	unknown int // touches in a row that have decided nothing
 }
@@ -67,13 +72,19 @@ type record struct {
 // and it doubles from time to time: what stood in the way may have been passing.
 const againSoon = 15 * time.Second
 
+// standing is the occasion on which a door is touched now, and since when.
+type standing struct {
+	occasion
+	since time.Time
+}
+
 // occasion is what a touch holds for. When it changes, the door is touched
 // again and what was found before says nothing.
 type occasion struct {
 	start, loaded time.Time
 	mark          uint64
 	version       string
-	addresses     string
+	address       string // as VARZ gives it
 }
 
 func newToucher(cfg Probe, now func() time.Time, log *slog.Logger) *toucher {
@@ -81,8 +92,8 @@ func newToucher(cfg Probe, now func() time.Time, log *slog.Logger) *toucher {
 	return &toucher{
 		cfg: cfg, log: log, prober: probe.Prober{Timeout: cfg.Timeout, Now: now, MQTT: cfg.MQTT},
 		slots: make(chan struct{}, cfg.Parallel), ready: make(chan struct{}, 1), before: func(string) {},
-		whoWas:  func(context.Context, *posture.Touch) *posture.Landing { return nil },
-		records: map[touched]record{}, busy: map[string]bool{}, ended: map[string]bool{},
+		whoWas: func(context.Context, *posture.Touch) *posture.Landing { return nil },
+		now:    now, records: map[touched]record{}, current: map[touched]standing{}, busy: map[string]bool{}, ended: map[string]bool{},
 	}
 }
 
@@ -97,7 +108,17 @@ type due struct {
 	key       touched
 	of        occasion
 	target    probe.Target
-	addresses []string
+	addresses []posture.Address
+	nowhere   string // why there are none
+}
+
+// tried names the addresses at which a door is tried.
+func (d *due) tried() string {
+	var b strings.Builder
+	for _, a := range d.addresses {
+		b.WriteString(a.HostPort + " ")
+	}
+	return b.String()
 }
 
 // begin begins a turn. What was found before may have changed unseen: in operator
@@ -120,7 +141,7 @@ func (t *toucher) plan(servers []*posture.Server, now time.Time) []job {
 		}
 		j := job{turn: t.turn, server: s.ID}
 		for _, d := range t.targets(s) {
-			if r, ok := t.records[d.key]; !ok || r.of != d.of || !now.Before(r.due) {
+			if r, ok := t.records[d.key]; !ok || r.of != d.of || !now.Before(r.due) || r.touch.Access == posture.Unknown && r.tried != d.tried() {
 				j.targets = append(j.targets, d)
 			}
 		}
@@ -140,11 +161,8 @@ func (t *toucher) forget(snap *posture.Snapshot) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for key := range t.records {
-		if !here[key.server] {
-			delete(t.records, key)
-		}
-	}
+	maps.DeleteFunc(t.records, func(key touched, _ record) bool { return !here[key.server] })
+	maps.DeleteFunc(t.current, func(key touched, _ standing) bool { return !here[key.server] })
 }
 
 // again makes the doors of a server due. What was found stands until then.
@@ -169,7 +187,8 @@ func (t *toucher) againAll() {
 	}
 }
 
-// targets lists the doors of a server that can be touched.
+// targets lists the doors of a server that can be touched, and notes on which
+// occasion that is.
 func (t *toucher) targets(s *posture.Server) []due {
 	var out []due
 	for i := range s.Doors {
@@ -177,11 +196,15 @@ func (t *toucher) targets(s *posture.Server) []due {
 		if d.On != posture.Yes || d.Kind == posture.Profile || d.Kind == posture.MQTT && !t.cfg.MQTT {
 			continue
 		}
-		addresses, _ := s.Dialable(d)
-		of := occasion{s.Start, s.ConfigLoaded, s.ConfigMark, s.Version, strings.Join(addresses, " ")}
+		addresses, nowhere := s.Addresses(d)
+		of := occasion{s.Start, s.ConfigLoaded, s.ConfigMark, s.Version, d.Bound()}
 		for _, path := range paths(s, d) {
+			key := touched{s.ID, d.Kind, path}
+			if is, ok := t.current[key]; !ok || is.occasion != of {
+				t.current[key] = standing{of, t.now()}
+			}
 			out = append(out, due{
-				key: touched{s.ID, d.Kind, path}, of: of, addresses: addresses,
+				key: key, of: of, addresses: addresses, nowhere: nowhere,
 				target: probe.Target{Door: d.Kind, ServerID: s.ID, Path: path, TLS: d.TLS.On},
 			})
 		}
@@ -263,47 +286,238 @@ func (t *toucher) takeEnded() map[string]bool {
 	return ended
 }
 
+// touch touches a door at the addresses under which it may be reached, until
+// it has answered under the right id, and remembers what came of it.
 func (t *toucher) touch(ctx context.Context, turn uint64, d due) {
-	out := posture.Touch{Door: d.key.door, Path: d.key.path, Reason: "no address of it is known that could be reached from here"}
-	for _, address := range d.addresses {
-		d.target.Address = address
-		t.before(d.key.server)
-		out = t.prober.Touch(ctx, d.target)
-		if out.Access == posture.Unknown && out.Read > 0 && ctx.Err() == nil {
-			// It has said something that decides nothing, that time is up, for example:
-			// it, or we, have much to do. Who does not answer at all is not asked twice.
-			t.before(d.key.server)
-			out = t.prober.Touch(ctx, d.target)
-		}
-		if out.Access != posture.Unknown {
-			break
-		}
-	}
-	if l := out.Landing; l != nil && l.Account == "" {
-		if was := t.whoWas(ctx, &out); was != nil {
-			out.Landing = &posture.Landing{Account: was.Account, User: was.User, Restricted: l.Restricted}
-		}
-	}
+	began := t.now()
+	out := t.try(ctx, turn, d)
 	if ctx.Err() != nil {
 		return // we were told to stop: that says nothing of the door
 	}
 	t.log.Debug("touched", slog.String("server", d.key.server), slog.String("door", d.key.door.String()), slog.String("path", d.key.path),
-		slog.String("address", out.Address), slog.String("access", out.Access.String()), slog.Duration("took", out.Took))
+		slog.String("address", out.Address), slog.String("access", out.Access.String()), slog.Duration("took", out.Took), slog.Int("failed", len(out.Failed)))
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if turn != t.turn {
+	last, known := t.records[d.key]
+	if turn != t.turn || out.Access == posture.Unknown && known && last.settles(d, began) {
 		return
 	}
-	r := record{of: d.of, touch: out}
+	r := record{of: d.of, touch: out, tried: d.tried()}
 	wait := t.jittered(d.key)
 	if out.Access == posture.Unknown {
-		if last := t.records[d.key]; last.of == d.of {
+		if last.of == d.of {
 			r.unknown = last.unknown + 1
 		}
 		wait = min(wait, againSoon<<min(r.unknown, 10))
 	}
 	r.due = out.At.Add(wait)
 	t.records[d.key] = r
+}
+
+// settles reports whether a door has been decided since, by a touch that was
+// meant for another server.
+func (r *record) settles(d due, began time.Time) bool {
+	return r.of == d.of && r.touch.Access != posture.Unknown && !r.touch.At.Before(began)
+}
+
+// Rounds of one touch over the addresses that have answered and decided
+// nothing: what stood in the way may have been passing, as where time was up.
+// Where another server answers, as behind a load balancer, the next connection may
+// lead to the right one.
+const (
+	mostRounds     = 2
+	balancedRounds = 8
+)
+
+// attempt is one try at one address.
+type attempt struct {
+	posture.Touch
+	other string // the server that answered instead
+}
+
+// own reports whether it was made where the server itself says that it listens.
+// There a verdict counts though the listener has not said whose it is: TLS may
+// refuse before, and MQTT never says it. Where clients are told to connect may be
+// something else, so such a verdict on the client port is the last resort.
+func (a *attempt) own() bool { return a.From == "" }
+
+// try goes through the addresses of a door.
+func (t *toucher) try(ctx context.Context, turn uint64, d due) posture.Touch {
+	began := t.now()
+	if len(d.addresses) == 0 {
+		return posture.Touch{Door: d.key.door, Path: d.key.path, At: began, Reason: d.nowhere}
+	}
+	var failed []attempt
+	addresses := t.lastFirst(d)
+	for round := 0; round < balancedRounds && len(addresses) > 0; round++ {
+		var again []posture.Address
+		for _, a := range addresses {
+			if ctx.Err() != nil {
+				break
+			}
+			if round > 0 {
+				if found := t.settled(d, began); found != nil {
+					return *found
+				}
+			}
+			out := t.tryAt(ctx, turn, d, a)
+			if out.Access != posture.Unknown && (out.ServerID != "" || out.own() && d.key.door != posture.Client) {
+				out.Failed = tries(failed)
+				return out.Touch
+			}
+			failed = append(failed, out)
+			// Who says nothing at all is not asked twice.
+			if out.other != "" || out.Access == posture.Unknown && out.Read > 0 && round+1 < mostRounds {
+				again = append(again, a)
+			}
+		}
+		addresses = again
+	}
+	return conclude(failed)
+}
+
+// tryAt touches a door once at an address. What another server of the fleet
+// has answered there is kept as that server's, and says nothing of this one.
+func (t *toucher) tryAt(ctx context.Context, turn uint64, d due, a posture.Address) attempt {
+	target := d.target
+	target.Address = a.HostPort
+	target.Other = func(id string) bool {
+		key := touched{id, d.key.door, d.key.path}
+		if !t.knows(key) {
+			return false
+		}
+		t.before(id)
+		return true
+	}
+	t.before(d.key.server)
+	out := attempt{Touch: t.prober.Touch(ctx, target)}
+	out.From = a.From
+	if l := out.Landing; l != nil && l.Account == "" {
+		if was := t.whoWas(ctx, &out.Touch); was != nil {
+			out.Landing = &posture.Landing{Account: was.Account, User: was.User, Restricted: l.Restricted}
+		}
+	}
+	if out.ServerID == "" || out.ServerID == d.key.server {
+		return out
+	}
+	if ctx.Err() == nil {
+		t.credit(turn, out.Touch)
+	}
+	other := fmt.Sprintf("%.60q", out.ServerName)
+	if !t.knows(touched{out.ServerID, out.Door, out.Path}) {
+		other += fmt.Sprintf(", id %.60q, which is not known here", out.ServerID)
+	}
+	return attempt{other: other, Touch: posture.Touch{
+		Door: out.Door, Path: out.Path, Address: out.Address, From: a.From, At: out.At, Took: out.Took, Sent: out.Sent, Read: out.Read, Dialed: true,
+	}}
+}
+
+// conclude makes one touch of tries none of which was answered under the
+// right id and decided something.
+func conclude(failed []attempt) posture.Touch {
+	if len(failed) == 0 {
+		return posture.Touch{} // we were told to stop
+	}
+	// What the server itself says tells most.
+	at := max(0, slices.IndexFunc(failed, func(a attempt) bool { return a.ServerID != "" }))
+	if unnamed := slices.IndexFunc(failed, func(a attempt) bool { return a.Access != posture.Unknown && a.own() }); unnamed >= 0 && failed[at].ServerID == "" {
+		out := failed[unnamed].Touch
+		out.Failed = tries(slices.DeleteFunc(failed, func(a attempt) bool { return a.Address == out.Address }))
+		return out
+	}
+	out := failed[at].Touch
+	out.Failed = tries(failed)
+	if out.Access != posture.Unknown || failed[at].other != "" {
+		i := slices.IndexFunc(out.Failed, func(t posture.Try) bool { return t.Address == out.Address })
+		out.Access, out.Answer, out.Reason = posture.Unknown, "", out.Failed[i].Reason
+	}
+	return out
+}
+
+// tries lists what was tried in vain, each address once.
+func tries(failed []attempt) []posture.Try {
+	var out []posture.Try
+	others := map[string][]string{}
+	for i := range failed {
+		a := &failed[i]
+		if a.other != "" && !slices.Contains(others[a.Address], a.other) {
+			others[a.Address] = append(others[a.Address], a.other)
+		}
+		reason := a.Reason
+		if a.Access != posture.Unknown {
+			reason = a.Answer + ", without saying which server it is"
+		}
+		try := posture.Try{Address: a.Address, From: a.From, Dialed: a.Dialed, Reason: reason}
+		if i := slices.IndexFunc(out, func(t posture.Try) bool { return t.Address == a.Address }); i < 0 {
+			out = append(out, try)
+		} else if a.other == "" {
+			out[i] = try // what came last
+		}
+	}
+	for i := range out {
+		if names := others[out[i].Address]; len(names) > 0 {
+			slices.Sort(names)
+			out[i].Reason = "another server answers: " + strings.Join(names, "; ") + " (a load balancer in between?)"
+		}
+	}
+	return out
+}
+
+// lastFirst puts the address that decided last in front.
+func (t *toucher) lastFirst(d due) []posture.Address {
+	t.mu.Lock()
+	r, ok := t.records[d.key]
+	t.mu.Unlock()
+	out := slices.Clone(d.addresses)
+	if !ok || r.touch.Access == posture.Unknown {
+		return out
+	}
+	if i := slices.IndexFunc(out, func(a posture.Address) bool { return a.HostPort == r.touch.Address }); i > 0 {
+		last := out[i]
+		out = slices.Insert(slices.Delete(out, i, i+1), 0, last)
+	}
+	return out
+}
+
+// settled is what has been found at a door since, by a touch that was meant
+// for another server; nil when nothing has.
+func (t *toucher) settled(d due, began time.Time) *posture.Touch {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r, ok := t.records[d.key]; ok && r.settles(d, began) {
+		return &r.touch
+	}
+	return nil
+}
+
+// knows reports whether a door is one of the fleet's.
+func (t *toucher) knows(key touched) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, ok := t.current[key]
+	return ok
+}
+
+// credit keeps what a server has answered to a touch that was meant for
+// another one.
+func (t *toucher) credit(turn uint64, out posture.Touch) {
+	key := touched{out.ServerID, out.Door, out.Path}
+	if out.Access == posture.Unknown {
+		return // its own touch may tell more
+	}
+	t.mu.Lock()
+	of, ok := t.current[key]
+	if !ok || turn != t.turn || of.since.After(out.At) {
+		t.mu.Unlock()
+		return // it was not yet under this configuration
+	}
+	r := record{of: of.occasion, touch: out, due: out.At.Add(t.jittered(key))}
+	if last, ok := t.records[key]; ok && last.of == r.of {
+		r.tried, r.touch.Failed = last.tried, last.touch.Failed
+	}
+	t.records[key] = r
+	t.mu.Unlock()
+	t.tell(key.server)
 }
 
 // jittered spreads the touches of a fleet over time, each door at its own

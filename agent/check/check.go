@@ -6,7 +6,6 @@ import (
 
 	"github.com/natsentry/natsentry/agent/advisory"
 	"github.com/natsentry/natsentry/agent/posture"
-	"github.com/natsentry/natsentry/agent/release"
 )
 
 // Severity says how much a failing check matters.
@@ -82,7 +81,6 @@ type Verdict struct {
 	Outcome  Outcome
 	Severity Severity // of a Fail; NoSeverity means the check's own
 	Firm     bool     // the severity holds for a listener on loopback too
-	Lowered  bool     // the severity is lower because the listener is on loopback
 	Cause    posture.Cause
 	Summary  string // one sentence; of an Unknown, why
 	Evidence []posture.Evidence
@@ -136,7 +134,7 @@ type Check struct {
 	Doc      string // why it matters, and how it is judged
 	Sight    Sight
 	Needs    posture.Input
-	Since    release.Since // servers older than this cannot tell
+	Since    posture.Since // servers older than this cannot tell
 
 	Doors  []posture.DoorKind // the doors that Door judges
 	Proves bool               // a touch alone decides it

@@ -160,15 +160,15 @@ var door003 = &Check{
 func openDoor(_ Policy, _ *posture.Snapshot, s *posture.Server, d *posture.Door) Verdict {
 	switch {
 	case d.Access == posture.Open:
-		v := fail(d.Cause, "%s lets strangers in on its %s port %s", s.Name, d.Kind, d.Address())
+		v := fail(d.Cause, "%s lets strangers in on its %s port %s", s.Name, d.Kind, d.Where())
 		v.Summary += landing(s, d.Landing)
 		if contradicted(d) {
-			v.Summary = fmt.Sprintf("%s reports auth_required, and lets strangers in on its %s port %s%s", s.Name, d.Kind, d.Address(), landing(s, d.Landing))
+			v.Summary = fmt.Sprintf("%s reports auth_required, and lets strangers in on its %s port %s%s", s.Name, d.Kind, d.Where(), landing(s, d.Landing))
 		}
 		v.Severity, v.Firm = landedSeverity(s, d.Landing)
 		return v.with(NoSeverity, d.Evidence...)
 	case d.Cause == posture.CauseCertificateOnly:
-		return fail(d.Cause, "%s lets any certificate of its CA in on its %s port %s, under no name", s.Name, d.Kind, d.Address()).
+		return fail(d.Cause, "%s lets any certificate of its CA in on its %s port %s, under no name", s.Name, d.Kind, d.Where()).
 			with(Warning, d.Evidence...)
 	case d.Access == posture.Closed && s.Config != nil:
 		return pass("the configuration keeps strangers out").with(NoSeverity, d.Evidence...)
@@ -299,7 +299,7 @@ var door007 = &Check{
 		case d.Access != posture.Open:
 			return unknown("%s", d.Reason).with(NoSeverity, d.Evidence...)
 		}
-		return fail(d.Cause, "%s shows its monitoring to everybody who reaches %s", s.Name, d.Address()).with(NoSeverity, d.Evidence...)
+		return fail(d.Cause, "%s shows its monitoring to everybody who reaches %s", s.Name, d.Where()).with(NoSeverity, d.Evidence...)
 	},
 	Remedy: Remedy{
 		Text:   "Bind monitoring to loopback, or put it behind a firewall or a proxy that authenticates, and restart: a reload does not move the listener. Clients are disconnected by the restart and come back.",
@@ -314,7 +314,7 @@ var door008 = &Check{
 	Title: "profiling port is open",
 	Doc: "prof_port serves Go's profiler over HTTP to whoever reaches it, and never asks for credentials: memory, goroutines and command line of the server can be read, and profiles cost CPU. " +
 		"It listens on the host of the client port. Nothing that a running server answers shows it, so it is found in the configuration only.",
-	Doors: []posture.DoorKind{posture.Profile}, Proves: true,
+	Doors: []posture.DoorKind{posture.Profile},
 	Door: func(policy Policy, _ *posture.Snapshot, s *posture.Server, d *posture.Door) Verdict {
 		switch {
 		case d.Access != posture.Open:
@@ -322,17 +322,27 @@ var door008 = &Check{
 		case d.Loopback() && !policy.LoopbackExposed:
 			return pass("it listens on loopback")
 		default:
-			return fail(d.Cause, "%s lets everybody who reaches %s profile it", s.Name, d.Address()).with(NoSeverity, d.Evidence...)
+			return fail(d.Cause, "%s lets everybody who reaches %s profile it", s.Name, d.Where()).with(NoSeverity, d.Evidence...)
 		}
 	},
 	Remedy: Remedy{Text: "Remove prof_port and restart: a reload does not close the listener. Turn it on where and while it is needed, behind a firewall.", Config: "# remove: prof_port: ...\n"},
 	Refs:   []string{refMonitoring},
 }
 
+// tried says why no touch has decided.
+func tried(d *posture.Door) string {
+	for i := range d.Evidence {
+		if e := &d.Evidence[i]; e.Tried() {
+			return ": " + e.Source + ": " + e.Value
+		}
+	}
+	return ""
+}
+
 var door009 = &Check{
 	ID: "DOOR_009", Severity: Info,
 	Title: "verdict rests on the server's word only",
-	Doc: "This door was not tried, or could not be: touches are off, it cannot be reached from here, another server answers at its address. " +
+	Doc: "This door was not tried, or could not be: touches are off, it cannot be reached from here, another server answers at its address. Each address that is known of the listener is tried until one answers under the server's id; the evidence lists those that did not. " +
 		"It is unknown, or the server says that it is closed; servers were seen to say so and to let strangers in all the same. " +
 		"Profiling is left out: nothing that a server answers shows it.",
 	Needs: posture.Varz,
@@ -345,9 +355,9 @@ var door009 = &Check{
 			return unknown("it is being touched")
 		}
 		if d.Access == posture.Closed {
-			return fail("", "%s says that its %s port %s is closed, and a touch has not shown it", s.Name, d.Kind, d.Address()).with(NoSeverity, d.Evidence...)
+			return fail("", "%s says that its %s port %s is closed, and a touch has not shown it%s", s.Name, d.Kind, d.Where(), tried(d)).with(NoSeverity, d.Evidence...)
 		}
-		return fail("", "whether %s lets strangers in on its %s port %s is not known: %s", s.Name, d.Kind, d.Address(), d.Reason).with(NoSeverity, d.Evidence...)
+		return fail("", "whether %s lets strangers in on its %s port %s is not known: %s", s.Name, d.Kind, d.Where(), d.Reason).with(NoSeverity, d.Evidence...)
 	},
 	Remedy: Remedy{Text: "Try the door yourself from where a stranger would come, without credentials: for a client port, `nats --no-context --server HOST:PORT rtt`.", Reload: true},
 	Refs:   []string{refAuth},

@@ -104,7 +104,7 @@ func (c *Check) judgeDoor(policy Policy, snap *posture.Snapshot, s *posture.Serv
 		default:
 			v = c.Door(policy, snap, s, door)
 			if !v.Firm {
-				v.Severity, v.Lowered = lowered(policy, door, v.Severity, c.Severity)
+				v.Severity = bend(policy, door, v.Severity, c.Severity)
 			}
 		}
 	}
@@ -150,16 +150,15 @@ func unnamed(snap *posture.Snapshot) int {
 	return n
 }
 
-// lowered lowers the severity for a listener that only its own machine reaches,
-// and reports whether it did.
-func lowered(policy Policy, door *posture.Door, given, standard Severity) (Severity, bool) {
+// bend lowers the severity for a listener that only its own machine reaches.
+func bend(policy Policy, door *posture.Door, given, standard Severity) Severity {
 	if given == NoSeverity {
 		given = standard
 	}
 	if given == Critical && door.Loopback() && !policy.LoopbackExposed {
-		return Warning, true
+		return Warning
 	}
-	return given, false
+	return given
 }
 
 func serverScope(s *posture.Server) Scope {
@@ -190,14 +189,12 @@ func (g *Group) split(c *Check) {
 	}
 }
 
-// groups puts servers into groups, those that have ended left out.
 func groups(snap *posture.Snapshot, by Grouping) []Group {
-	servers := slices.DeleteFunc(slices.Clone(snap.Servers), (*posture.Server).Ended)
 	if by == BySystem {
-		return []Group{{Scope: Scope{Kind: KindSystem}, Members: servers}}
+		return []Group{{Scope: Scope{Kind: KindSystem}, Members: snap.Servers}}
 	}
 	byScope := map[Scope][]*posture.Server{}
-	for _, s := range servers {
+	for _, s := range snap.Servers {
 		switch {
 		case by == ByMesh && s.SuperCluster:
 			scope := Scope{Kind: KindSystem}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/natsentry/natsentry/agent/posture"
-	"github.com/natsentry/natsentry/agent/release"
 )
 
 // assemble puts the answers of a sweep together as a snapshot.
@@ -19,6 +18,7 @@ func (s *sweep) assemble() *posture.Snapshot {
 	if s.prev != nil {
 		snap.Epoch, snap.Trust = s.prev.Epoch+1, s.prev.Trust
 	}
+	s.book = s.addresses()
 	for _, who := range s.main.who {
 		snap.Servers = append(snap.Servers, s.server(who, s.previous[who.id]))
 	}
@@ -26,15 +26,13 @@ func (s *sweep) assemble() *posture.Snapshot {
 	for _, m := range s.c.roster.silent(s.answered, s.began, s.c.cfg.Forget) {
 		srv := silentServer(m, s.previous[m.id])
 		srv.Looked, srv.Linked = s.ended, s.linked(m.id)
+		srv.Hosts = s.c.hosts[srv.ID]
+		srv.Known = s.book.of(srv)
 		snap.Servers = append(snap.Servers, srv)
 	}
 	posture.SortServers(snap.Servers)
-	active, known := s.active(), s.expectedByRoster(snap)
-	snap.Expected = max(active, known)
+	snap.Expected = max(s.main.expected, snap.Heard, s.expectedByRoster(snap))
 	snap.Gaps = s.gaps(snap)
-	if n := active - known; n > 0 {
-		snap.Gaps = append(snap.Gaps, posture.Gap{Endpoint: "STATSZ", Reason: unnamed(active, n)})
-	}
 	for _, g := range s.gathers() {
 		snap.Cost.Requests += g.cost.Requests
 		snap.Cost.Replies += g.cost.Replies
@@ -55,32 +53,6 @@ func (s *sweep) gathers() []*gather {
 	}
 	return out
 }
-
-// active is how many servers there are, as they count themselves. Which of those are
-// dead is known better now than when the sweep began.
-func (s *sweep) active() int {
-	n := 0
-	for _, b := range s.main.got[posture.Statsz] {
-		if st, ok := b.(*statsz); ok {
-			n = max(n, min(s.c.roster.active(st, s.began), maxServers))
-		}
-	}
-	return n
-}
-
-// unnamed says that servers are counted and not known by name.
-func unnamed(active, n int) string {
-	are := "are"
-	if n == 1 {
-		are = "is"
-	}
-	return fmt.Sprintf("the servers count %d active servers, and %d of them %s not known by name; nats-server counts a server that was killed for up to %d minutes",
-		active, n, are, int(deadCounted.Minutes()))
-}
-
-// alive reports whether a server answered, or a peer that did still holds a
-// connection to it: then another one of the same name has not taken its place.
-func (s *sweep) alive(id string) bool { return s.answered(id) || s.linked(id) == posture.Yes }
 
 // expectedByRoster counts the servers that should have answered: those that
 // did, and those that are silent without having said goodbye.
@@ -113,6 +85,7 @@ func (s *sweep) server(who identity, prev *posture.Server) *posture.Server {
 	s.readTopology(srv, prev)
 	s.readAccounts(srv, prev)
 	srv.Hosts = s.c.hosts[srv.ID]
+	srv.Known = s.book.of(srv)
 	s.readSessions(srv, prev)
 	if prev != nil {
 		srv.Heard |= prev.Heard & posture.EveryoneConnz
@@ -260,7 +233,7 @@ func (c *Collector) describe(srv *posture.Server, v *varz) {
 	if v.ConfigDigest != "" {
 		srv.ConfigMark = posture.MarkOf(v.ConfigDigest)
 	}
-	if release.ShowsConfigDigest.Holds(v.Version) {
+	if posture.ShowsConfigDigest.Holds(v.Version) {
 		srv.NoConfigFile = posture.TriOf(v.ConfigDigest == "")
 	}
 	for i := range v.Operators {
@@ -305,7 +278,7 @@ func doors(v *varz) []posture.Door {
 	// From the release that shows a listener's certificate on, a listener
 	// without one has no TLS.
 	noTLS := posture.Unseen
-	if release.ShowsCertExpiry.Holds(v.Version) {
+	if posture.ShowsCertExpiry.Holds(v.Version) {
 		noTLS = posture.No
 	}
 	out := []posture.Door{
@@ -398,7 +371,7 @@ func silentServer(m member, prev *posture.Server) *posture.Server {
 
 func (s *sweep) updateRoster(snap *posture.Snapshot) {
 	for _, srv := range snap.Servers {
-		s.c.roster.answered(s.identity(srv), srv.Cluster, s.began, s.alive)
+		s.c.roster.answered(s.identity(srv), srv.Cluster, s.began, s.answered)
 	}
 	if s.topo == nil {
 		return
@@ -433,6 +406,9 @@ func (s *sweep) gaps(snap *posture.Snapshot) []posture.Gap {
 		if srv.State == posture.Silent {
 			out = append(out, posture.Gap{Server: srv.Name, ID: srv.ID, Endpoint: "STATSZ", Reason: fmt.Sprintf("no answer in %s; known by %s", s.c.cfg.Timeout, srv.KnownBy)})
 		}
+	}
+	if n := s.main.expected - s.expectedByRoster(snap); n > 0 {
+		out = append(out, posture.Gap{Endpoint: "STATSZ", Reason: fmt.Sprintf("the servers count %d active servers, and %d of them are not known by name", s.main.expected, n)})
 	}
 	for _, in := range s.c.inboxes {
 		if dropped, err := in.sub.Dropped(); err == nil && dropped > in.dropped {

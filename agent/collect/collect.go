@@ -104,6 +104,7 @@ type Collector struct {
 	// what the last sweep left behind; it belongs to sweeps alone
 	topology map[string]uint64          // by server id: what its routes, gateways and leafs looked like
 	since    int                        // sweeps since the topology was last asked for
+	places   map[string][]place         // by server id: where it says that its peers are
 	hosts    map[string][]string        // by server id
 	placing  map[string]int             // by server id: sweeps that found no address of it
 	links    map[string]map[string]bool // by server id: the ids of those to which it is connected
@@ -123,7 +124,7 @@ func New(nc *nats.Conn, cfg Config) (*Collector, error) {
 	c := &Collector{
 		cfg: cfg, nc: nc, inbox: nc.NewInbox(), askAgain: cfg.AskAgain, window: cfg.Window,
 		seed: maphash.MakeSeed(), roster: newRoster(),
-		gathers: map[string]*gather{}, askings: map[string]*asking{}, disputed: map[string]bool{}, doubted: map[claimOf]bool{}, topology: map[string]uint64{}, hosts: map[string][]string{}, placing: map[string]int{}, links: map[string]map[string]bool{},
+		gathers: map[string]*gather{}, askings: map[string]*asking{}, disputed: map[string]bool{}, doubted: map[claimOf]bool{}, topology: map[string]uint64{}, places: map[string][]place{}, hosts: map[string][]string{}, placing: map[string]int{}, links: map[string]map[string]bool{},
 		watch: newWatch(), ears: &ears{},
 	}
 	for i := range endpoints {
@@ -277,7 +278,7 @@ func (c *Collector) Sweep(ctx context.Context, prev *posture.Snapshot, opts Opti
 	if !c.nc.IsConnected() || c.nc.Stats().Reconnects != reconnects {
 		return nil, ErrDisconnected
 	}
-	s.learnHosts()
+	s.learnPlaces()
 	s.place()
 	s.learnLinks()
 	snap := s.assemble()
@@ -326,6 +327,7 @@ type sweep struct {
 	began    time.Time
 	ended    time.Time         // when the last answer was in
 	marks    map[string]uint64 // by server id: what its routes, gateways and leafs look like now
+	book     *addressBook
 	main     *gather
 	topo     *gather // routes, gateways and leafs, where they were asked for
 	accounts *gather // accounts, where they were asked for

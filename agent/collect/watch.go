@@ -40,7 +40,7 @@ func (w *watch) follow(g *gather) {
 	servers := make(map[string]*watched, len(g.who))
 	for id := range g.who {
 		if v := body[varz](g, posture.Varz, id); v != nil {
-			servers[id] = &watched{varz: v}
+			servers[id] = &watched{varz: v.withoutAddresses()}
 		}
 	}
 	w.servers = servers
@@ -51,7 +51,7 @@ func (w *watch) looked(id string, v *varz) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if s := w.servers[id]; s != nil {
-		*s = watched{varz: v}
+		*s = watched{varz: v.withoutAddresses()}
 	}
 }
 

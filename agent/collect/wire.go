@@ -77,33 +77,52 @@ type varz struct {
 	Leafs           int             `json:"leafnodes"`
 	OperatorJWTs    presence        `json:"trusted_operators_jwt"`
 	Operators       []operatorClaim `json:"trusted_operators_claim"`
+	ConnectURLs     []string        `json:"connect_urls"`    // of the whole cluster; not labelled
+	WSConnectURLs   []string        `json:"ws_connect_urls"` // the same of websockets
 	SystemAccount   string          `json:"system_account"`
 }
 
 // sameAs tells whether two answers show the same server under the same
-// configuration. The number of leafnodes moves by itself.
+// configuration. The number of leafnodes moves by itself, and so does what a
+// server has heard of the addresses of others.
 func (v *varz) sameAs(w *varz) bool {
-	x, y := *v, *w
+	x, y := v.withoutAddresses(), w.withoutAddresses()
 	x.Leafs, y.Leafs = 0, 0
 	return reflect.DeepEqual(x, y)
+}
+
+// withoutAddresses is a copy without what the server has heard of the addresses
+// of others.
+func (v *varz) withoutAddresses() *varz {
+	w := *v
+	w.ConnectURLs, w.WSConnectURLs, w.Gateway.Gateways = nil, nil, nil
+	return &w
 }
 
 type clusterVarz struct {
 	Name            string    `json:"name"`
 	Host            string    `json:"addr"`
 	Port            int       `json:"cluster_port"`
+	URLs            []string  `json:"urls"` // of the configured routes
 	TLSRequired     bool      `json:"tls_required"`
 	TLSVerify       bool      `json:"tls_verify"`
 	TLSCertNotAfter time.Time `json:"tls_cert_not_after"`
 }
 
 type gatewayVarz struct {
-	Name            string    `json:"name"`
-	Host            string    `json:"host"`
-	Port            int       `json:"port"`
-	TLSRequired     bool      `json:"tls_required"`
-	TLSVerify       bool      `json:"tls_verify"`
-	TLSCertNotAfter time.Time `json:"tls_cert_not_after"`
+	Name            string              `json:"name"`
+	Host            string              `json:"host"`
+	Port            int                 `json:"port"`
+	TLSRequired     bool                `json:"tls_required"`
+	TLSVerify       bool                `json:"tls_verify"`
+	TLSCertNotAfter time.Time           `json:"tls_cert_not_after"`
+	Gateways        []remoteGatewayVarz `json:"gateways"`
+}
+
+// remoteGatewayVarz is another cluster, with the addresses of its gateways.
+type remoteGatewayVarz struct {
+	Name string   `json:"name"`
+	URLs []string `json:"urls"`
 }
 
 type leafVarz struct {
@@ -160,7 +179,9 @@ type routez struct {
 type routeInfo struct {
 	RemoteID   string `json:"remote_id"`
 	RemoteName string `json:"remote_name"`
+	DidSolicit bool   `json:"did_solicit"`
 	IP         string `json:"ip"`
+	Port       int    `json:"port"`
 }
 
 type gatewayz struct {
@@ -175,6 +196,7 @@ type remoteGateway struct {
 type gatewayConn struct {
 	Name string `json:"name"` // the id of the server at the other end
 	IP   string `json:"ip"`
+	Port int    `json:"port"`
 }
 
 type leafz struct {

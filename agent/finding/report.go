@@ -23,7 +23,6 @@ type Report struct {
 	Totals   Totals         `json:"totals"`
 	Servers  []ReportServer `json:"servers"`
 	Findings []Finding      `json:"findings"`
-	Notes    []string       `json:"notes"` // what the findings leave out: why some are lowered, and which open listeners have none
 }
 
 // Coverage tells how much of the fleet a report speaks of.
@@ -75,6 +74,7 @@ type ReportServer struct {
 type ReportDoor struct {
 	Door     posture.DoorKind   `json:"door"`
 	Address  string             `json:"address"`
+	Reached  string             `json:"reached,omitempty"` // where it was found, when that is not where the server says
 	Access   posture.Access     `json:"access"`
 	Basis    posture.Basis      `json:"basis"`
 	Reason   string             `json:"reason,omitempty"`
@@ -101,7 +101,6 @@ func NewReport(snap *posture.Snapshot, findings []Finding) *Report {
 		}
 	}
 	r.Totals.Findings = CountFindings(findings)
-	r.Notes = notes(snap, findings)
 	return r
 }
 
@@ -153,7 +152,7 @@ func reportServer(s *posture.Server) ReportServer {
 	for i := range s.Doors {
 		d := &s.Doors[i]
 		out.Doors = append(out.Doors, ReportDoor{
-			Door: d.Kind, Address: d.Address(), Access: d.Access, Basis: d.Basis,
+			Door: d.Kind, Address: d.Address(), Reached: d.Elsewhere(), Access: d.Access, Basis: d.Basis,
 			Reason: d.Reason, Landing: d.Landing, Evidence: orEmpty(d.Evidence),
 		})
 	}

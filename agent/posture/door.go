@@ -48,6 +48,7 @@ type Door struct {
 	Cause    Cause    // why it is open; "" when it is not, or when the evidence cannot tell
 	Reason   string   // why the access is unknown
 	Pending  bool     // a touch is due, or under way, that may change all this
+	Reached  string   // the address at which it answered a touch under its server's id; "" while it has not
 	Landing  *Landing // where a stranger lands; nil when that is not known
 	Evidence []Evidence
 }
@@ -83,10 +84,11 @@ const (
 // RandomPort is the port of a listener for which the server is to choose one.
 const RandomPort = -1
 
-// Address is host:port as the server gives it, or "" when the door is off.
+// Address is host:port as the server gives it, or "" when the door is off. Of a
+// server that does not answer it is the address where a touch found the listener.
 func (d *Door) Address() string {
 	if d.On != Yes || d.Port == 0 {
-		return ""
+		return d.Reached
 	}
 	port := strconv.Itoa(d.Port)
 	if d.Port == RandomPort {
@@ -107,13 +109,18 @@ func joinHostPort(host, port string) string {
 }
 
 // Loopback tells whether the listener can be reached from its own machine
-// only. A name other than localhost is taken to be reachable.
+// only. A name other than localhost is taken to be reachable. The host may be an
+// advertised one, so a listener that answered at another address is not on loopback.
 func (d *Door) Loopback() bool {
-	if d.Host == "localhost" {
-		return true
+	reached := hostOf(d.Reached)
+	switch {
+	case d.Reached == "":
+		return loopback(d.Host)
+	case d.Port == 0:
+		return loopback(reached)
+	default:
+		return loopback(d.Host) && loopback(reached)
 	}
-	addr, err := netip.ParseAddr(strings.Trim(d.Host, "[]"))
-	return err == nil && addr.IsLoopback()
 }
 
 // wildcard tells whether the listener is bound to all addresses.
@@ -123,40 +130,6 @@ func (d *Door) wildcard() bool {
 	}
 	addr, err := netip.ParseAddr(strings.Trim(d.Host, "[]"))
 	return err == nil && addr.IsUnspecified()
-}
-
-// Dialable lists the addresses under which a door may be reached: the one it
-// is bound to, or those under which the fleet knows the server. A listener on
-// loopback is dialled only where the fleet knows the server by loopback too:
-// elsewhere our own machine would answer. reason says why there is none.
-func (s *Server) Dialable(d *Door) (addresses []string, reason string) {
-	port := strconv.Itoa(d.Port)
-	switch {
-	case d.On != Yes || d.Port <= 0:
-		return nil, "no listener"
-	case d.wildcard():
-		for _, host := range s.Hosts {
-			addresses = append(addresses, joinHostPort(host, port))
-		}
-		if len(addresses) == 0 {
-			return nil, "it listens on all addresses, and the fleet gives none of them"
-		}
-		return addresses, ""
-	case d.Loopback() && !s.local():
-		return nil, "it listens on the loopback of another machine"
-	default:
-		return []string{joinHostPort(d.Host, port)}, ""
-	}
-}
-
-// local tells whether the fleet knows this server by a loopback address.
-func (s *Server) local() bool {
-	for _, host := range s.Hosts {
-		if addr, err := netip.ParseAddr(host); err == nil && addr.IsLoopback() {
-			return true
-		}
-	}
-	return false
 }
 
 // Weak tells whether the verdict needs a touch to be trusted: it is unknown,

@@ -24,6 +24,7 @@ func Judge(s *Server) {
 	for i := range s.Doors {
 		d := &s.Doors[i]
 		d.Evidence, d.Cause, d.Landing, d.Reason = nil, "", nil, ""
+		d.Reached = s.reached(d.Kind)
 		if d.On == No {
 			d.Access, d.Basis = Off, Reported
 			continue
@@ -56,6 +57,9 @@ func (s *Server) judgeByTouch() {
 		d := &s.Doors[i]
 		d.Access, d.Basis, d.Cause, d.Landing, d.Evidence = Unknown, NoBasis, "", nil, nil
 		d.Reason = "the server did not answer VARZ"
+		if d.Reached = s.reached(d.Kind); d.Reached != "" && d.On == Unseen {
+			d.On = Yes // its VARZ has never told
+		}
 		if len(s.touches(d.Kind)) > 0 {
 			s.gatherTouches(d)
 			d.decide()

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/mod/semver"
 )
 
 // Input is a set of the answers that a server can give.
@@ -67,13 +69,14 @@ type Server struct {
 	Connections   int      // clients that are connected, as it last counted them
 
 	Doors    []Door
-	Touches  []Touch  // of the configuration in force, the latest of each door and path
-	Hosts    []string // addresses under which the fleet knows this server, for listeners bound to all
-	Peers    []Peer   // by the latest answers to ROUTEZ, GATEWAYZ and LEAFZ; the list is never changed
-	Sessions Sessions // in the global account
-	Everyone Sessions // in all accounts, by a slower pace; At is zero until they were asked for. The list is never changed
-	Change   *Change  // the last configuration change that was seen
-	Reload   *Reload  // the last reload that was asked for over $SYS; nil when none was heard
+	Touches  []Touch   // of the configuration in force, the latest of each door and path
+	Hosts    []string  // addresses under which the fleet knows this server
+	Known    []Address // of its listeners, beside what VARZ says; not all of them need be its own. The list is never changed
+	Peers    []Peer    // by the latest answers to ROUTEZ, GATEWAYZ and LEAFZ; the list is never changed
+	Sessions Sessions  // in the global account
+	Everyone Sessions  // in all accounts, by a slower pace; At is zero until they were asked for. The list is never changed
+	Change   *Change   // the last configuration change that was seen
+	Reload   *Reload   // the last reload that was asked for over $SYS; nil when none was heard
 	Failures Failures
 	Config   *Config // of a server that does not run: its configuration, from which alone it is known
 }
@@ -95,13 +98,6 @@ type Failures struct {
 
 // FailureWindow is how far back authentication failures are counted.
 const FailureWindow = time.Minute
-
-// Ended reports whether the server is known to have ended: it has announced its
-// shutdown, or has announced lame-duck mode and no peer is connected to it any more.
-// One that is merely silent may be cut off, and still have clients.
-func (s *Server) Ended() bool {
-	return s.State == ShutDown || s.State == LameDuck && s.Linked == No
-}
 
 // Clone is a copy that may be judged anew without touching the original, which
 // may have been published.
@@ -186,6 +182,42 @@ func (s *Server) Door(kind DoorKind) *Door {
 	}
 	return nil
 }
+
+// Since says from which releases on a server shows something: the first
+// release of each line that got it, the oldest first. The last entry holds
+// for everything after it.
+type Since []string
+
+// Holds tells whether a server of this version shows it. A version that is no
+// semantic version does not: what cannot be told is not assumed.
+func (since Since) Holds(version string) bool {
+	if len(since) == 0 {
+		return true
+	}
+	v := "v" + strings.TrimPrefix(version, "v")
+	if !semver.IsValid(v) {
+		return false
+	}
+	for _, first := range since[:len(since)-1] {
+		if semver.MajorMinor(v) == semver.MajorMinor("v"+first) {
+			return semver.Compare(v, "v"+first) >= 0
+		}
+	}
+	return semver.Compare(v, "v"+since[len(since)-1]) >= 0
+}
+
+// What servers show, and since when.
+var (
+	// ShowsConfigDigest: VARZ config_digest.
+	ShowsConfigDigest = Since{"2.11.0"}
+	// ShowsCertExpiry: VARZ tls_cert_not_after of every listener.
+	ShowsCertExpiry = Since{"2.11.12", "2.12.4", "2.14.0"}
+	// RedactsTokens: CONNZ authorized_user is [REDACTED] for token clients.
+	RedactsTokens = Since{"2.10.28"}
+	// GuardsLeafnodes is no sight but a deed: a leafnode port without an
+	// authorization of its own demands what the client port does.
+	GuardsLeafnodes = Since{"2.12.0"}
+)
 
 // Snapshot is the immutable result of one sweep.
 type Snapshot struct {

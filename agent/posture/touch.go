@@ -1,12 +1,16 @@
 package posture
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Touch is what one harmless anonymous handshake on one door brought.
 type Touch struct {
 	Door    DoorKind
 	Path    string // of a websocket or of HTTP monitoring
 	Address string // that was dialled
+	From    string // who gave the address; see Address
 	At      time.Time
 	Took    time.Duration
 	Sent    int // bytes
@@ -32,15 +36,44 @@ type Touch struct {
 	Nameless     bool // something answered over HTTP that did not show to be the server
 
 	Landing *Landing
+
+	Dialed bool  // a connection came about
+	Failed []Try // the tries that decided nothing, this one among them if it did not either
 }
+
+// Try is an attempt to reach a listener that decided nothing.
+type Try struct {
+	Address string
+	From    string // who gave the address
+	Dialed  bool   // a connection came about
+	Reason  string
+}
+
+// Unreachable begins the reason of a touch for which no connection came about.
+const Unreachable = "cannot be reached from here: "
+
+// evidence is a try as evidence. It decides nothing.
+func (t *Try) evidence() Evidence {
+	e := Evidence{Source: "dial " + t.Address, Value: strings.TrimPrefix(t.Reason, Unreachable)}
+	if t.Dialed {
+		e.Source = "touch of " + t.Address
+	}
+	if t.From != "" {
+		e.Value += " (the address is from " + t.From + ")"
+	}
+	return e
+}
+
+// Tried tells whether evidence is a try that decided nothing.
+func (e *Evidence) Tried() bool { return e.Basis == NoBasis && e.Access == Unknown }
 
 // LeafnodePath is the websocket path behind which a leafnode door of its own
 // lies.
 const LeafnodePath = "/leafnode"
 
-// Kind is the door that a touch speaks of: a leafnode's, where the websocket
+// kind is the door that a touch speaks of: a leafnode's, where the websocket
 // leads to one.
-func (t *Touch) Kind() DoorKind {
+func (t *Touch) kind() DoorKind {
 	if t.Door == Websocket && t.Path == LeafnodePath {
 		return Leafnode
 	}
@@ -51,19 +84,32 @@ func (t *Touch) Kind() DoorKind {
 func (s *Server) touches(kind DoorKind) []*Touch {
 	var out []*Touch
 	for i := range s.Touches {
-		if t := &s.Touches[i]; t.Kind() == kind {
+		if t := &s.Touches[i]; t.kind() == kind {
 			out = append(out, t)
 		}
 	}
 	return out
 }
 
+// reached is where a listener has answered, under the id of its server.
+func (s *Server) reached(kind DoorKind) string {
+	for i := range s.Touches {
+		if t := &s.Touches[i]; t.Door == kind && t.ServerID != "" && t.ServerID == s.ID {
+			return t.Address
+		}
+	}
+	return ""
+}
+
 // gatherTouches adds what touches have proven about a door.
 func (s *Server) gatherTouches(d *Door) {
 	for _, t := range s.touches(d.Kind) {
 		source := "touch"
-		if t.Door != d.Kind {
+		switch {
+		case t.Door != d.Kind:
 			source = "touch of websocket " + t.Path
+		case d.elsewhere(t.Address):
+			source = "touch of " + t.Address
 		}
 		switch {
 		case t.Door != Client || t.AuthRequired == Unseen:
@@ -83,6 +129,9 @@ func (s *Server) gatherTouches(d *Door) {
 			// does not hold any more. A doubt proves nothing, so it yields to a
 			// session that was seen.
 			d.add(Inferred, Unknown, source, t.Reason)
+		}
+		for i := range t.Failed {
+			d.Evidence = append(d.Evidence, t.Failed[i].evidence())
 		}
 	}
 }

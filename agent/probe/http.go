@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 
 	"github.com/coder/websocket"
@@ -16,10 +15,9 @@ import (
 
 // client makes one request over one connection, follows nothing, keeps
 // nothing and uses no proxy: the door itself is what is touched.
-func (p *Prober) client(b *budget, t Target, out *posture.Touch) *http.Client {
+func (p *Prober) client(t Target, out *posture.Touch) *http.Client {
 	transport := &http.Transport{
-		DialContext:       func(ctx context.Context, _, address string) (net.Conn, error) { return p.dial(ctx, b, address) },
-		DisableKeepAlives: true, DisableCompression: true,
+		DialContext: p.Dialer.DialContext, DisableKeepAlives: true, DisableCompression: true,
 		TLSClientConfig: tlsConfig(t.Address, &out.CertAsked), MaxResponseHeaderBytes: 64 << 10,
 	}
 	return &http.Client{
@@ -37,11 +35,11 @@ func scheme(t Target, plain, secure string) string {
 
 // touchWebsocket opens the paths / and /leafnode and no others: /mqtt has
 // crashed servers.
-func (p *Prober) touchWebsocket(ctx context.Context, b *budget, t Target, out *posture.Touch) error {
+func (p *Prober) touchWebsocket(ctx context.Context, t Target, out *posture.Touch) error {
 	if t.Path != "" && t.Path != "/" && t.Path != "/leafnode" {
 		return fmt.Errorf("the websocket path %.40q is never touched", t.Path)
 	}
-	client := p.client(b, t, out)
+	client := p.client(t, out)
 	defer client.CloseIdleConnections()
 	out.Encrypted = t.TLS == posture.Yes
 	ws, _, err := websocket.Dial(ctx, scheme(t, "ws://", "wss://")+t.Address+t.Path, &websocket.DialOptions{ //nolint:bodyclose // of a websocket, the library closes it
@@ -64,8 +62,8 @@ func (p *Prober) touchWebsocket(ctx context.Context, b *budget, t Target, out *p
 // verdict needs that id: monitoring itself never asks for credentials, so an
 // answer without the id comes from something else, a proxy for example, and
 // says nothing about the server's own listener.
-func (p *Prober) touchMonitor(ctx context.Context, b *budget, t Target, out *posture.Touch) error {
-	client := p.client(b, t, out)
+func (p *Prober) touchMonitor(ctx context.Context, t Target, out *posture.Touch) error {
+	client := p.client(t, out)
 	defer client.CloseIdleConnections()
 	out.Encrypted = t.TLS == posture.Yes
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme(t, "http://", "https://")+t.Address+t.Path+"/varz", nil)
@@ -94,7 +92,7 @@ func (p *Prober) touchMonitor(ctx context.Context, b *budget, t Target, out *pos
 		return fmt.Errorf("GET /varz: %s, without the id of a NATS server (a proxy in between?)", resp.Status)
 	}
 	out.ServerID, out.ServerName, out.Version = in.ID, in.Name, in.Version
-	if t.ServerID != "" && in.ID != t.ServerID {
+	if !t.expected(in.ID) {
 		return fmt.Errorf("another server answers at %s: %.60q, id %.60q (a proxy in between?)", t.Address, in.Name, in.ID)
 	}
 	out.Access, out.Answer = posture.Open, "GET /varz: "+resp.Status

@@ -20,15 +20,19 @@ const Name = posture.ProbeName
 // Target is one door to touch.
 type Target struct {
 	Door     posture.DoorKind
-	Address  string      // host:port to dial
-	ServerID string      // who must answer for the verdict to count; "" accepts anybody
-	Path     string      // websocket: "/" or "/leafnode"; monitoring: the base path
-	TLS      posture.Tri // websocket and monitoring: whether to speak TLS; the others find out
+	Address  string // host:port to dial
+	ServerID string // who must answer for the verdict to count; "" accepts anybody
+	// Other reports whether the touch may go on when another server than the one
+	// asked for answers, as behind a load balancer. The outcome is then that of the
+	// server that Touch.ServerID names. It may be nil.
+	Other func(id string) bool
+	Path  string      // websocket: "/" or "/leafnode"; monitoring: the base path
+	TLS   posture.Tri // websocket and monitoring: whether to speak TLS; the others find out
 }
 
 // Prober touches doors. Its zero value is ready to use.
 type Prober struct {
-	Timeout time.Duration // of a whole touch; default 4 s, and up to three times that where round trips are long
+	Timeout time.Duration // of a whole touch; default 4 s
 	MQTT    bool          // touch MQTT doors too, which leaves streams behind where they are open
 	Silence time.Duration // a door that said nothing for so long waits for TLS; default 300 ms
 	Now     func() time.Time
@@ -46,24 +50,28 @@ func (p *Prober) Touch(ctx context.Context, t Target) posture.Touch {
 	if now == nil {
 		now = time.Now
 	}
-	b := p.newBudget()
-	ctx, cancel := b.within(ctx)
+	timeout := p.Timeout
+	if timeout <= 0 {
+		timeout = defaultTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 
 	out := posture.Touch{Door: t.Door, Path: t.Path, Address: t.Address, At: now()}
 	var err error
 	switch t.Door {
 	case posture.Client, posture.Leafnode, posture.Route, posture.Gateway:
-		err = p.touchTCP(ctx, b, t, &out)
+		err = p.touchTCP(ctx, t, &out)
 	case posture.Websocket:
-		err = p.touchWebsocket(ctx, b, t, &out)
+		err = p.touchWebsocket(ctx, t, &out)
 	case posture.Monitor:
-		err = p.touchMonitor(ctx, b, t, &out)
+		err = p.touchMonitor(ctx, t, &out)
 	case posture.MQTT:
-		err = p.touchMQTT(ctx, b, t, &out)
+		err = p.touchMQTT(ctx, t, &out)
 	default:
 		err = fmt.Errorf("a %s door is never touched", t.Door)
 	}
+	out.Dialed = dialFailure(err) == nil
 	if err != nil {
 		out.Access, out.Reason = posture.Unknown, reason(ctx, err)
 	}
@@ -81,11 +89,15 @@ func (p *Prober) silence() time.Duration {
 // reason puts an error into words that fit a report.
 func reason(ctx context.Context, err error) string {
 	dial := dialFailure(err)
+	var op *net.OpError
 	switch {
 	case dial != nil:
-		return "cannot be reached from here: " + dial.Err.Error()
+		return posture.Unreachable + cause(dial)
 	case ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded):
 		return "no clear answer in time"
+	case errors.As(err, &op):
+		// Without our own port, which is another one each time.
+		return strings.ReplaceAll(err.Error(), op.Error(), op.Op+": "+cause(op))
 	default:
 		return err.Error()
 	}
@@ -99,6 +111,21 @@ func dialFailure(err error) *net.OpError {
 		return dial
 	}
 	return nil
+}
+
+// cause is why an operation of the network failed, without the name of the
+// system call.
+func cause(op *net.OpError) string {
+	var call *os.SyscallError
+	if errors.As(op.Err, &call) {
+		return call.Err.Error()
+	}
+	return op.Err.Error()
+}
+
+// expected reports whether a touch may go on with the server that answers.
+func (t *Target) expected(id string) bool {
+	return t.ServerID == "" || id == t.ServerID || t.Other != nil && t.Other(id)
 }
 
 // tlsConfig speaks to any certificate: a touch judges whether strangers get

@@ -53,15 +53,15 @@ type info struct {
 	TLSAvailable bool   `json:"tls_available"`
 }
 
-func (p *Prober) touchTCP(ctx context.Context, b *budget, t Target, out *posture.Touch) error {
-	if err := p.touchIntroduced(ctx, b, t, out); err != nil || t.Door != posture.Client || out.Access != posture.Closed || out.AuthRequired != posture.No {
+func (p *Prober) touchTCP(ctx context.Context, t Target, out *posture.Touch) error {
+	if err := p.touchIntroduced(ctx, t, out); err != nil || t.Door != posture.Client || out.Access != posture.Closed || out.AuthRequired != posture.No {
 		return err
 	}
 	// INFO says that nobody is asked, and who introduces himself is refused:
 	// an auth callout without users is like that, and lets those in who do
 	// not introduce themselves.
 	closed := *out
-	if err := p.touchUnintroduced(ctx, b, t, out); err != nil || out.Access != posture.Open {
+	if err := p.touchUnintroduced(ctx, t, out); err != nil || out.Access != posture.Open {
 		closed.Sent, closed.Read = out.Sent, out.Read
 		*out = closed
 	}
@@ -70,8 +70,8 @@ func (p *Prober) touchTCP(ctx context.Context, b *budget, t Target, out *posture
 
 // touchUnintroduced sends a PING and no CONNECT, which a client port takes
 // from whoever is in.
-func (p *Prober) touchUnintroduced(ctx context.Context, b *budget, t Target, out *posture.Touch) error {
-	return p.open(ctx, b, t, out, func(l *line, _ *info) error {
+func (p *Prober) touchUnintroduced(ctx context.Context, t Target, out *posture.Touch) error {
+	return p.open(ctx, t, out, func(l *line, _ *info) error {
 		if err := l.write("PING\r\n"); err != nil {
 			return err
 		}
@@ -90,40 +90,37 @@ func (p *Prober) touchUnintroduced(ctx context.Context, b *budget, t Target, out
 	})
 }
 
-func (p *Prober) touchIntroduced(ctx context.Context, b *budget, t Target, out *posture.Touch) error {
-	return p.open(ctx, b, t, out, func(l *line, in *info) error { return handshake(l, t, in, out) })
+func (p *Prober) touchIntroduced(ctx context.Context, t Target, out *posture.Touch) error {
+	return p.open(ctx, t, out, func(l *line, in *info) error { return handshake(l, t, in, out) })
 }
 
-// open connects, encrypts where the listener wants it, reads the greeting and
+// open connects, encrypts where the door wants it, reads the greeting and
 // hands over.
-func (p *Prober) open(ctx context.Context, b *budget, t Target, out *posture.Touch, speak func(*line, *info) error) error {
-	err := p.openAfter(ctx, b, b.silence(p.silence()), t, out, speak)
-	if greetsInPlaintext(err) {
-		// The greeting came late, and met our TLS on the way: that connection is
-		// spoilt, and the next one waits for the greeting as long as it may.
-		// It is a long way, or handshake_first with a fallback delay.
+func (p *Prober) open(ctx context.Context, t Target, out *posture.Touch, speak func(*line, *info) error) error {
+	err := p.openAfter(ctx, p.silence(), t, out, speak)
+	var plain tls.RecordHeaderError
+	if errors.As(err, &plain) {
+		// It was about to greet in plaintext, as with handshake_first and a
+		// fallback delay of just our patience: wait longer.
 		out.Encrypted, out.TLSFailed = false, false
-		err = p.openAfter(ctx, b, time.Until(b.deadline()), t, out, speak)
+		err = p.openAfter(ctx, 4*p.silence(), t, out, speak)
 	}
 	return err
 }
 
-// greetsInPlaintext reports whether a TLS handshake failed because the other
-// side greets as a NATS server does, in plaintext.
-func greetsInPlaintext(err error) bool {
-	var plain tls.RecordHeaderError
-	return errors.As(err, &plain) && string(plain.RecordHeader[:]) == "INFO "
-}
-
-func (p *Prober) openAfter(ctx context.Context, b *budget, silence time.Duration, t Target, out *posture.Touch, speak func(*line, *info) error) error {
-	conn, err := p.dial(ctx, b, t.Address)
+func (p *Prober) openAfter(ctx context.Context, silence time.Duration, t Target, out *posture.Touch, speak func(*line, *info) error) error {
+	conn, err := p.Dialer.DialContext(ctx, "tcp", t.Address)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close() }() // nothing was promised over it
+	deadline, _ := ctx.Deadline()
+	if err := conn.SetDeadline(deadline); err != nil {
+		return err
+	}
 
 	l := newLine(conn, out)
-	spoke, err := speaks(l, b, silence)
+	spoke, err := speaks(l, silence, deadline)
 	if err != nil {
 		return err
 	}
@@ -155,10 +152,10 @@ func refusal(err error, out *posture.Touch) error {
 	return err
 }
 
-// speaks reports whether the listener says something by itself.
-func speaks(l *line, b *budget, silence time.Duration) (bool, error) {
+// speaks tells whether the door says something by itself.
+func speaks(l *line, silence time.Duration, deadline time.Time) (bool, error) {
 	wait := time.Now().Add(silence)
-	if deadline := b.deadline(); wait.After(deadline) {
+	if wait.After(deadline) {
 		wait = deadline
 	}
 	if err := l.SetReadDeadline(wait); err != nil {
@@ -166,12 +163,12 @@ func speaks(l *line, b *budget, silence time.Duration) (bool, error) {
 	}
 	_, err := l.r.Peek(1)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return false, l.SetReadDeadline(b.deadline())
+		return false, l.SetReadDeadline(deadline)
 	}
 	if err != nil {
 		return false, fmt.Errorf("the connection was closed without a word: %w", err)
 	}
-	return true, l.SetReadDeadline(b.deadline())
+	return true, l.SetReadDeadline(deadline)
 }
 
 func encrypt(ctx context.Context, conn net.Conn, t Target, out *posture.Touch) (*line, error) {
@@ -200,7 +197,7 @@ func readInfo(l *line, t Target, out *posture.Touch) (*info, error) {
 	}
 	out.ServerID, out.ServerName, out.Version, out.CID = in.ID, in.Name, in.Version, in.CID
 	out.AuthRequired, out.TLSRequired, out.TLSOffered = posture.TriOf(in.AuthRequired), posture.TriOf(in.TLSRequired), posture.TriOf(in.TLSAvailable)
-	if t.ServerID != "" && in.ID != t.ServerID {
+	if !t.expected(in.ID) {
 		return nil, fmt.Errorf("another server answers at %s: %.60q, id %.60q (a load balancer in between?)", t.Address, in.Name, in.ID)
 	}
 	return &in, nil

@@ -15,11 +15,7 @@ type markdownRenderer struct{ verbose bool }
 func (m markdownRenderer) report(w *bufio.Writer, r *finding.Report) error {
 	fmt.Fprintf(w, "# natsentry: %s\n\n%s.\n\n", escape(r.System), upper(escape(headline(r))))
 	doors, findings := totals(r)
-	fmt.Fprintf(w, "- Doors: %s\n- Findings: %s\n", doors, findings)
-	for _, note := range r.Notes {
-		fmt.Fprintf(w, "- %s\n", upper(escape(note)))
-	}
-	fmt.Fprintln(w)
+	fmt.Fprintf(w, "- Doors: %s\n- Findings: %s\n\n", doors, findings)
 	m.matrix(w, r)
 	m.gaps(w, r)
 	fmt.Fprint(w, "\n## Findings\n")
@@ -35,6 +31,9 @@ func (m markdownRenderer) report(w *bufio.Writer, r *finding.Report) error {
 	}
 	for _, g := range collapsed {
 		fmt.Fprintf(w, "- %s %s: %s\n", escape(g.first.Check), g.title, plural(len(g.findings), "finding", "findings"))
+		for _, line := range unreached(g) {
+			fmt.Fprintf(w, "  - %s\n", escape(line))
+		}
 	}
 	if len(waived) > 0 {
 		fmt.Fprint(w, "\n## Waived\n")
@@ -54,7 +53,7 @@ func (m markdownRenderer) matrix(w *bufio.Writer, r *finding.Report) {
 	}
 	fmt.Fprint(w, "| Cluster | Server | Version | Auth |")
 	for _, kind := range x.doors {
-		fmt.Fprintf(w, " %s |", column(kind))
+		fmt.Fprintf(w, " %s |", kind)
 	}
 	fmt.Fprint(w, "\n|---|---|---|---|"+strings.Repeat("---|", len(x.doors))+"\n")
 	for _, s := range x.servers {

@@ -65,7 +65,6 @@ func fleetReport() *finding.Report {
 			{Server: "n4", ID: "NID4", Endpoint: "VARZ", Reason: "no answer in 2s"},
 			{Server: "n5", ID: "NID5", Endpoint: "", Reason: "no answer in 2s; it is known by ROUTEZ of n1"},
 		}},
-		Notes: []string{"1 finding lowered: the listener is on loopback (--loopback-exposed)"},
 		Totals: finding.Totals{
 			Doors:    finding.DoorTotals{Open: 2, Closed: 3, Reported: 2, Unknown: 7, Off: 30},
 			Findings: finding.FindingTotals{Critical: 14, Warning: 2, Info: 2, Waived: 4},
@@ -148,7 +147,7 @@ func hostileReport() *finding.Report {
 		Type: finding.ReportType, System: hostile, Epoch: 1, Taken: taken, Took: hostile,
 		Coverage: finding.Coverage{Expected: 1, Heard: 1, Gaps: []posture.Gap{{Server: hostile, ID: hostile, Endpoint: hostile, Reason: hostile}}},
 		Totals:   finding.Totals{Doors: finding.DoorTotals{Open: 2, Unknown: 2, Off: 12}, Findings: finding.FindingTotals{Critical: 1, Info: 1, Waived: 1}},
-		Servers:  []finding.ReportServer{s, s}, Findings: []finding.Finding{f, g, h}, Notes: []string{hostile},
+		Servers:  []finding.ReportServer{s, s}, Findings: []finding.Finding{f, g, h},
 	}
 }
 
@@ -158,7 +157,7 @@ func emptyReport() *finding.Report {
 		Coverage: finding.Coverage{Expected: 1, Heard: 1, Gaps: []posture.Gap{}},
 		Totals:   finding.Totals{Doors: finding.DoorTotals{Closed: 1, Reported: 1, Unknown: 1, Off: 6}},
 		Servers:  []finding.ReportServer{{Name: "n1", ID: "N1", Version: "2.15.2", State: posture.Answering, AuthMode: posture.AuthStatic, Doors: reportDoors(posture.Closed)}},
-		Findings: []finding.Finding{}, Notes: []string{},
+		Findings: []finding.Finding{},
 	}
 }
 

@@ -48,6 +48,9 @@ func (t textRenderer) findings(w *bufio.Writer, r *finding.Report, full, accepte
 			fmt.Fprintln(w)
 		}
 		fmt.Fprintf(w, "%s  %s  %s: %s\n", t.severity(check.Info), clean(g.first.Check), g.title, plural(len(g.findings), "finding", "findings"))
+		for _, line := range unreached(g) {
+			t.item(w, "  ", line)
+		}
 	}
 	if len(collapsed) > 0 {
 		fmt.Fprintf(w, "%s\n", t.in(faint, "--verbose shows info findings in full."))
@@ -63,9 +66,6 @@ func (t textRenderer) findings(w *bufio.Writer, r *finding.Report, full, accepte
 func (t textRenderer) totals(w *bufio.Writer, r *finding.Report) {
 	doors, findings := totals(r)
 	fmt.Fprintf(w, "\n%s %s\n%s %s\n", t.in(bold, "Doors:   "), doors, t.in(bold, "Findings:"), findings)
-	for _, note := range r.Notes {
-		t.paragraph(w, "", upper(clean(note))+".")
-	}
 }
 
 // tableStyle is a table without frames: narrow, and fit for copying.
@@ -87,7 +87,7 @@ func (t textRenderer) matrix(w *bufio.Writer, r *finding.Report) {
 	tw.SuppressTrailingSpaces()
 	head := table.Row{"CLUSTER", "SERVER", "VERSION", "AUTH"}
 	for _, kind := range m.doors {
-		head = append(head, strings.ToUpper(column(kind)))
+		head = append(head, strings.ToUpper(kind.String()))
 	}
 	tw.AppendRow(head)
 	for _, s := range m.servers {
@@ -198,7 +198,7 @@ func (t textRenderer) finding(w *bufio.Writer, f *finding.Finding) {
 		return
 	}
 	evidence := f.Evidence
-	if !t.verbose && len(evidence) > shownEvidence {
+	if !t.verbose {
 		evidence = strongest(evidence)
 	}
 	for _, e := range evidence {
@@ -210,13 +210,14 @@ func (t textRenderer) finding(w *bufio.Writer, f *finding.Finding) {
 }
 
 // strongest leaves out the weakest evidence where there is more than is shown.
-// What is kept stays in its order.
+// What is kept stays in its order. Where a listener was not reached is always
+// shown: without it nobody knows why it is undecided.
 func strongest(evidence []posture.Evidence) []posture.Evidence {
 	out := slices.Clone(evidence)
-	for len(out) > shownEvidence {
-		weakest := len(out) - 1
-		for i := weakest; i >= 0; i-- {
-			if out[i].Basis < out[weakest].Basis {
+	for n := len(out) - len(failedTries(out)); n > shownEvidence; n-- {
+		weakest := -1
+		for i := len(out) - 1; i >= 0; i-- {
+			if !out[i].Tried() && (weakest < 0 || out[i].Basis < out[weakest].Basis) {
 				weakest = i
 			}
 		}
@@ -225,8 +226,39 @@ func strongest(evidence []posture.Evidence) []posture.Evidence {
 	return out
 }
 
+// failedTries are the tries that decided nothing.
+func failedTries(evidence []posture.Evidence) (out []posture.Evidence) {
+	for i := range evidence {
+		if evidence[i].Tried() {
+			out = append(out, evidence[i])
+		}
+	}
+	return out
+}
+
+// unreached says, of findings that are shown in one line together, where
+// listeners were tried in vain.
+func unreached(g group) (lines []string) {
+	for _, f := range g.findings {
+		var tries []string
+		for _, e := range failedTries(f.Evidence) {
+			tries = append(tries, evidenceText(e))
+		}
+		if len(tries) > 0 {
+			lines = append(lines, subject(f)+": "+strings.Join(tries, "; "))
+		}
+	}
+	if n := len(lines) - shownSubjects; n > 0 {
+		lines = append(lines[:shownSubjects], fmt.Sprintf("and %d more", n))
+	}
+	return lines
+}
+
 // evidenceText is one piece of evidence in a line.
 func evidenceText(e posture.Evidence) string {
+	if e.Tried() {
+		return clean(e.Source) + ": " + clean(e.Value)
+	}
 	text := e.Basis.String()
 	if e.Access != posture.Unknown {
 		text += " " + e.Access.String()

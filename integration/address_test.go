@@ -1,0 +1,300 @@
+package integration
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/natsentry/natsentry/agent"
+	"github.com/natsentry/natsentry/agent/check"
+	"github.com/natsentry/natsentry/agent/finding"
+	"github.com/natsentry/natsentry/agent/posture"
+	"github.com/natsentry/natsentry/integration/fleet"
+)
+
+// guestInApp is a server whose no_auth_user opens it, though VARZ reports
+// auth_required.
+const guestInApp = closedApp + "no_auth_user: app\n"
+
+// unused is the address of a port on which nobody listens.
+func unused(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return addr
+}
+
+// balancer hands each TCP connection to one of the backends that choose names.
+type balancer struct {
+	addr     string
+	mu       sync.Mutex
+	backends []string
+	next     atomic.Uint32
+}
+
+// balance starts a load balancer that takes its backends in turn.
+func balance(t *testing.T) *balancer {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &balancer{addr: l.Addr().String()}
+	var wg sync.WaitGroup
+	conns := make(chan net.Conn, 10_000)
+	t.Cleanup(func() {
+		_ = l.Close()
+		wg.Wait()
+		close(conns)
+		for c := range conns {
+			_ = c.Close()
+		}
+	})
+	wg.Go(func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conns <- in
+			go b.relay(in)
+		}
+	})
+	return b
+}
+
+func (b *balancer) to(backends ...string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.backends = backends
+}
+
+func (b *balancer) relay(in net.Conn) {
+	b.mu.Lock()
+	backends := b.backends
+	b.mu.Unlock()
+	defer func() { _ = in.Close() }()
+	if len(backends) == 0 {
+		return
+	}
+	out, err := net.Dial("tcp", backends[int(b.next.Add(1))%len(backends)])
+	if err != nil {
+		return
+	}
+	defer func() { _ = out.Close() }()
+	go func() {
+		_, _ = io.Copy(out, in)
+		_ = out.Close()
+	}()
+	_, _ = io.Copy(in, out)
+}
+
+// tries are the failed tries among the evidence about a door.
+func tries(d *posture.Door) (out []string) {
+	for _, e := range d.Evidence {
+		if e.Tried() {
+			out = append(out, e.Source+": "+e.Value)
+		}
+	}
+	return out
+}
+
+// proven asserts an access that a touch has proven.
+func proven(t *testing.T, state *agent.State, server string, kind posture.DoorKind, want posture.Access) *posture.Door {
+	t.Helper()
+	d := door(t, state, server, kind)
+	if d.Access != want || d.Basis != posture.Proven {
+		t.Errorf("the %s door of %s is %s (%s), want %s: %s %+v", kind, server, d.Access, d.Basis, want, d.Reason, d.Evidence)
+	}
+	return d
+}
+
+// TestAdvertisedAddress: where clients are told to connect is an address that
+// nobody reaches from here. The listener is found where natsentry is itself
+// connected, and the try that failed is part of the evidence.
+func TestAdvertisedAddress(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		config string
+		want   posture.Access
+	}{
+		"open":   {guestInApp, posture.Open},
+		"closed": {closedApp, posture.Closed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			nowhere := unused(t)
+			f := start(t, fleet.Spec{Name: "n1", Config: c.config + fmt.Sprintf("client_advertise: %q\n", nowhere)})
+			state := sweep(t, toucher(t, connectSys(t, f.Server("n1"), nats.IgnoreDiscoveredServers())))
+			d := proven(t, state, "n1", posture.Client, c.want)
+			if want := []string{"dial " + nowhere + ": connection refused"}; !slices.Equal(tries(d), want) {
+				t.Errorf("tries: %q, want %q", tries(d), want)
+			}
+			if own := f.Server("n1").Addr("client"); d.Reached != own || d.Elsewhere() != own || d.Address() != nowhere {
+				t.Errorf("reached at %s (elsewhere %q) and not at %s, advertised as %s", d.Reached, d.Elsewhere(), own, d.Address())
+			}
+			if fs := found(state, "DOOR_001", "n1"); (len(fs) == 1) != (c.want == posture.Open) {
+				t.Errorf("DOOR_001: %+v", fs)
+			}
+		})
+	}
+}
+
+// TestAdvertisedToPeersOnly: natsentry is connected to another member, and
+// knows the host of this one by its route.
+func TestAdvertisedToPeersOnly(t *testing.T) {
+	t.Parallel()
+	nowhere := unused(t)
+	f := start(t,
+		fleet.Spec{Name: "n1", Config: closedApp + clustered("c", "n2")},
+		// A name of the listener that the fleet does not resolve.
+		fleet.Spec{Name: "n2", Config: guestInApp + clustered("c", "n1") + "client_advertise: \"nobody.invalid:{{port \"client\"}}\"\n"},
+		fleet.Spec{Name: "n3", Config: closedApp + clustered("c", "n1") + fmt.Sprintf("client_advertise: %q\n", nowhere)},
+	)
+	waitActive(t, f, f.Server("n1"), 3)
+	state := sweep(t, toucher(t, connectSys(t, f.Server("n1"), nats.IgnoreDiscoveredServers())))
+	proven(t, state, "n1", posture.Client, posture.Closed)
+	d := proven(t, state, "n2", posture.Client, posture.Open)
+	if d.Reached != f.Server("n2").Addr("client") || len(tries(d)) != 1 || !strings.HasPrefix(tries(d)[0], "dial nobody.invalid:") {
+		t.Errorf("n2 was reached at %s, after %q", d.Reached, tries(d))
+	}
+	// Nobody knows the port of n3: it is not guessed, and the reason is given.
+	d = door(t, state, "n3", posture.Client)
+	if d.Access != posture.Closed || d.Basis != posture.Reported || d.Reached != "" {
+		t.Errorf("n3: %s (%s) at %q", d.Access, d.Basis, d.Reached)
+	}
+	if want := []string{"dial " + nowhere + ": connection refused"}; !slices.Equal(tries(d), want) {
+		t.Errorf("tries at n3: %q, want %q", tries(d), want)
+	}
+	fs := found(state, "DOOR_009", "n3")
+	if !slices.ContainsFunc(fs, func(f finding.Finding) bool {
+		return f.Scope.Door == posture.Client && strings.Contains(f.Summary, "dial "+nowhere+": connection refused")
+	}) {
+		t.Errorf("DOOR_009: %+v", fs)
+	}
+}
+
+// TestBehindOneBalancer: all members advertise the same load balancer. What a
+// server answers there counts for that server, whichever was asked.
+func TestBehindOneBalancer(t *testing.T) {
+	t.Parallel()
+	b := balance(t)
+	advertise := fmt.Sprintf("client_advertise: %q\n", b.addr)
+	f := start(t,
+		fleet.Spec{Name: "n1", Config: closedApp + clustered("c", "n2", "n3") + advertise},
+		fleet.Spec{Name: "n2", Config: closedApp + clustered("c", "n1", "n3") + advertise},
+		fleet.Spec{Name: "n3", Config: guestInApp + clustered("c", "n1", "n2") + advertise},
+	)
+	waitActive(t, f, f.Server("n1"), 3)
+	b.to(f.Server("n1").Addr("client"), f.Server("n2").Addr("client"), f.Server("n3").Addr("client"))
+	nc := connect(t, "nats://"+b.addr, nats.UserInfo(sysUser, sysPassword), nats.IgnoreDiscoveredServers())
+	for range 3 {
+		state := sweep(t, toucher(t, nc))
+		proven(t, state, "n1", posture.Client, posture.Closed)
+		proven(t, state, "n2", posture.Client, posture.Closed)
+		proven(t, state, "n3", posture.Client, posture.Open)
+		onlyOwnInfo(t, state)
+		if fs := found(state, "SESS_002", ""); len(fs) != 0 {
+			t.Errorf("our own touches were counted as failures: %+v", fs)
+		}
+	}
+
+	// One that sends everybody to the same server proves nothing of the others.
+	b.to(f.Server("n1").Addr("client"))
+	state := sweep(t, toucher(t, nc))
+	proven(t, state, "n1", posture.Client, posture.Closed)
+	for _, name := range []string{"n2", "n3"} {
+		d := door(t, state, name, posture.Client)
+		if d.Basis == posture.Proven || d.Reached != "" || outcome(state, "DOOR_001", name, posture.Client) != check.Unknown {
+			t.Errorf("%s: %s (%s), reached at %q", name, d.Access, d.Basis, d.Reached)
+		}
+		if got := tries(d); len(got) != 1 || !strings.Contains(got[0], `another server answers: "n1"`) {
+			t.Errorf("tries at %s: %q", name, got)
+		}
+	}
+	onlyOwnInfo(t, state)
+}
+
+// onlyOwnInfo asserts that no touch brings what another server said.
+func onlyOwnInfo(t *testing.T, state *agent.State) {
+	t.Helper()
+	for _, s := range state.Snapshot.Servers {
+		for _, touch := range s.Touches {
+			if touch.ServerID != "" && touch.ServerID != s.ID || touch.ServerID == "" && touch.AuthRequired != posture.Unseen {
+				t.Errorf("%s has what %q (%s) said: %+v", s.Name, touch.ServerName, touch.ServerID, touch)
+			}
+		}
+	}
+}
+
+// TestUnknownServerAtTheAddress: a server of another fleet answers where ours
+// should. It counts for nobody, and gets no CONNECT.
+func TestUnknownServerAtTheAddress(t *testing.T) {
+	t.Parallel()
+	b := balance(t)
+	ours := start(t, fleet.Spec{Name: "n1", Config: closedApp + clustered("c")}, fleet.Spec{
+		Name: "n2", Config: closedApp + clustered("c", "n1") + fmt.Sprintf("client_advertise: %q\n", b.addr),
+	})
+	waitActive(t, ours, ours.Server("n1"), 2)
+	theirs := start(t, fleet.Spec{Name: "n2", Config: sysAccount + "authorization { users: [ { user: app, password: app } ] }\n"})
+	b.to(theirs.Server("n2").Addr("client"))
+	failures := make(chan *nats.Msg, 100)
+	watcher := connectSys(t, theirs.Server("n2"))
+	if _, err := watcher.ChanSubscribe("$SYS.SERVER.*.CLIENT.AUTH.ERR", failures); err != nil {
+		t.Fatal(err)
+	}
+	if err := watcher.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	state := sweep(t, toucher(t, connectSys(t, ours.Server("n1"), nats.IgnoreDiscoveredServers())))
+	d := door(t, state, "n2", posture.Client)
+	if d.Access != posture.Closed || d.Basis != posture.Reported {
+		t.Errorf("%s (%s): %+v", d.Access, d.Basis, d.Evidence)
+	}
+	if got := tries(d); len(got) != 1 || !strings.Contains(got[0], theirs.Server("n2").ID()) {
+		t.Errorf("tries: %q", got)
+	}
+	onlyOwnInfo(t, state)
+	// What the server has heard of the touches is told before it answers us.
+	if _, err := watcher.Request("$SYS.REQ.SERVER.PING.VARZ", nil, 10e9); err != nil {
+		t.Fatal(err)
+	}
+	if len(failures) > 0 {
+		t.Errorf("the other fleet's server had to refuse us: %s", (<-failures).Data)
+	}
+}
+
+// TestLeafnodesOfOneName: two leafnodes carry the same name. Each is looked for
+// wherever the hub sees that name.
+func TestLeafnodesOfOneName(t *testing.T) {
+	t.Parallel()
+	const named = "server_name: edge\n"
+	f := start(t,
+		fleet.Spec{Name: "hub", Config: hub},
+		fleet.Spec{Name: "e1", Config: named + guestInApp + clustered("e1") + remote("leaf-sys", "$SYS")},
+		fleet.Spec{Name: "e2", Config: named + guestInApp + clustered("e2") + remote("leaf-sys", "$SYS")},
+		fleet.Spec{Name: "e3", Config: named + closedApp + clustered("e3") + remote("leaf-sys", "$SYS")},
+	)
+	a := toucher(t, connectSys(t, f.Server("hub")))
+	var state *agent.State
+	eventually(t, "all leafnodes answer", func() bool {
+		state = sweep(t, a)
+		return state.Snapshot.Heard == 4
+	})
+	for name, want := range map[string]posture.Access{"e1": posture.Open, "e2": posture.Open, "e3": posture.Closed} {
+		proven(t, state, f.Server(name).ID(), posture.Client, want)
+	}
+}
