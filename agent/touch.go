@@ -85,6 +85,7 @@ type occasion struct {
 	mark          uint64
 	version       string
 	address       string // as VARZ gives it
+	silent        bool   // a reload would not be heard, and what was found before is not known to hold
 }
 
 func newToucher(cfg Probe, now func() time.Time, log *slog.Logger) *toucher {
@@ -136,7 +137,7 @@ func (t *toucher) plan(servers []*posture.Server, now time.Time) []job {
 	defer t.mu.Unlock()
 	var jobs []job
 	for _, s := range servers {
-		if s.ID == "" || !s.Heard.Has(posture.Varz) || t.busy[s.ID] {
+		if !touchable(s) || t.busy[s.ID] {
 			continue
 		}
 		j := job{turn: t.turn, server: s.ID}
@@ -187,17 +188,26 @@ func (t *toucher) againAll() {
 	}
 }
 
+// touchable reports whether the doors of a server are touched: one that answers
+// has shown its configuration, one that is silent may be known by its peers only.
+func touchable(s *posture.Server) bool {
+	return s.ID != "" && (s.Heard.Has(posture.Varz) || s.State == posture.Silent)
+}
+
 // targets lists the doors of a server that can be touched, and notes on which
 // occasion that is.
 func (t *toucher) targets(s *posture.Server) []due {
 	var out []due
 	for i := range s.Doors {
 		d := &s.Doors[i]
-		if d.On != posture.Yes || d.Kind == posture.Profile || d.Kind == posture.MQTT && !t.cfg.MQTT {
+		if d.On == posture.No || d.Kind == posture.Profile || d.Kind == posture.MQTT && !t.cfg.MQTT {
 			continue
 		}
 		addresses, nowhere := s.Addresses(d)
-		of := occasion{s.Start, s.ConfigLoaded, s.ConfigMark, s.Version, d.Bound()}
+		if d.On == posture.Unseen && len(addresses) == 0 {
+			continue
+		}
+		of := occasion{s.Start, s.ConfigLoaded, s.ConfigMark, s.Version, d.Bound(), !s.Heard.Has(posture.Varz)}
 		for _, path := range paths(s, d) {
 			key := touched{s.ID, d.Kind, path}
 			if is, ok := t.current[key]; !ok || is.occasion != of {
@@ -391,6 +401,11 @@ func (t *toucher) tryAt(ctx context.Context, turn uint64, d due, a posture.Addre
 	}
 	t.before(d.key.server)
 	out := attempt{Touch: t.prober.Touch(ctx, target)}
+	if d.key.door == posture.Websocket && target.TLS == posture.Unseen && out.Dialed && out.ServerID == "" {
+		target.TLS = posture.Yes // nothing says whether it speaks TLS
+		t.before(d.key.server)
+		out.Touch = t.prober.Touch(ctx, target)
+	}
 	out.From = a.From
 	if l := out.Landing; l != nil && l.Account == "" {
 		if was := t.whoWas(ctx, &out.Touch); was != nil {
@@ -535,7 +550,7 @@ func (t *toucher) attach(s *posture.Server) {
 	for i := range s.Doors {
 		s.Doors[i].Pending = false
 	}
-	if !s.Heard.Has(posture.Varz) {
+	if !touchable(s) {
 		return // whether that configuration is still in force was not heard
 	}
 	t.mu.Lock()

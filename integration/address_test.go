@@ -298,3 +298,109 @@ func TestLeafnodesOfOneName(t *testing.T) {
 		proven(t, state, f.Server(name).ID(), posture.Client, want)
 	}
 }
+
+// TestSilentMembers: a member without a system account, or with another one,
+// answers nobody. Its listeners are found by what its peers tell, and no port is
+// guessed: those that no peer tells of stay unknown.
+func TestSilentMembers(t *testing.T) {
+	t.Parallel()
+	const own = `
+accounts {
+  OWN { users: [ { user: other, password: other-password } ] }
+  APP { users: [ { user: app, password: app-password } ] }
+}
+system_account: OWN
+`
+	const none = `
+no_system_account: true
+accounts { APP { users: [ { user: app, password: app-password } ] } }
+`
+	listeners := `
+websocket { listen: "{{addr "ws"}}", no_tls: true }
+leafnodes { listen: "{{addr "leaf"}}" }
+http: "{{addr "monitor"}}"
+`
+	type listens = map[posture.DoorKind]posture.Access
+	for name, c := range map[string]struct {
+		config string
+		want   listens
+	}{
+		"another system account, open":   {own + "no_auth_user: app\n", listens{posture.Client: posture.Open, posture.Websocket: posture.Open, posture.Route: posture.Closed}},
+		"another system account, closed": {own, listens{posture.Client: posture.Closed, posture.Websocket: posture.Closed, posture.Route: posture.Closed}},
+		"no system account, open":        {none + "no_auth_user: app\n", listens{posture.Client: posture.Open, posture.Websocket: posture.Open, posture.Route: posture.Closed}},
+		"no system account, closed":      {none, listens{posture.Client: posture.Closed, posture.Websocket: posture.Closed, posture.Route: posture.Closed}},
+	} {
+		// Who dials whom decides which ports the peers see.
+		for topology, routes := range map[string]map[string][]string{
+			"all name all":    {"n1": {"n2", "n3"}, "n2": {"n1", "n3"}, "n3": {"n1", "n2"}},
+			"it names others": {"n1": nil, "n2": {"n1"}, "n3": {"n1"}},
+			"others name it":  {"n1": {"n3"}, "n2": {"n3"}, "n3": nil},
+		} {
+			t.Run(name+", "+topology, func(t *testing.T) {
+				t.Parallel()
+				f := start(t,
+					fleet.Spec{Name: "n1", Config: closedApp + clustered("c", routes["n1"]...)},
+					fleet.Spec{Name: "n2", Config: closedApp + clustered("c", routes["n2"]...)},
+					fleet.Spec{Name: "n3", Config: c.config + listeners + clustered("c", routes["n3"]...)},
+				)
+				waitRoutes(t, f, 2)
+				a := toucherOf(t, connectSys(t, f.Server("n1")), hasty)
+				id := f.Server("n3").ID()
+				state := sweep(t, a)
+				for kind, want := range c.want {
+					if kind == posture.Route && topology == "it names others" {
+						// It may have made all of its connections itself: then no peer knows the port.
+						if d := door(t, state, id, kind); d.Access != want && d.Access != posture.Unknown {
+							t.Errorf("the route listener is %s", d.Access)
+						}
+						continue
+					}
+					d := proven(t, state, id, kind, want)
+					if label := map[posture.DoorKind]string{posture.Client: "client", posture.Websocket: "ws", posture.Route: "route"}[kind]; d.Address() != f.Server("n3").Addr(label) {
+						t.Errorf("the %s listener is at %s, and not at %q", kind, f.Server("n3").Addr(label), d.Address())
+					}
+				}
+				for _, kind := range []posture.DoorKind{posture.Leafnode, posture.Monitor, posture.MQTT, posture.Gateway} {
+					if d := door(t, state, id, kind); d.Access != posture.Unknown || d.Reason == "" {
+						t.Errorf("the %s listener, of which nobody tells, is %s", kind, d.Access)
+					}
+				}
+				if fs := found(state, "DOOR_001", "n3"); (len(fs) == 1) != (c.want[posture.Client] == posture.Open) {
+					t.Errorf("DOOR_001: %+v", fs)
+				}
+				fs := found(state, "FLEET_005", "n3")
+				if len(fs) != 1 || !strings.Contains(fs[0].Summary, "its listeners do: it has another system account, or none") {
+					t.Errorf("FLEET_005: %+v", fs)
+				}
+				if !hasGap(state, id) {
+					t.Errorf("its silence is no gap any more: %+v", state.Snapshot.Gaps)
+				}
+				for _, name := range []string{"n1", "n2"} {
+					proven(t, state, name, posture.Client, posture.Closed)
+				}
+				onlyOwnInfo(t, state)
+			})
+		}
+	}
+}
+
+// waitRoutes waits until every server has routes to n others.
+func waitRoutes(t *testing.T, f *fleet.Fleet, n int) {
+	t.Helper()
+	eventually(t, "all routes are there", func() bool {
+		for _, s := range f.Servers() {
+			z, err := s.Embedded().Routez(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			peers := map[string]bool{}
+			for _, r := range z.Routes {
+				peers[r.RemoteID] = true
+			}
+			if len(peers) < n || len(s.Embedded().ClusterName()) == 0 {
+				return false
+			}
+		}
+		return true
+	})
+}

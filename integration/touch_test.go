@@ -29,9 +29,15 @@ import (
 // toucher is an auditor that touches doors.
 func toucher(t testing.TB, nc *nats.Conn, opts ...agent.Option) *agent.Agent {
 	t.Helper()
+	return toucherOf(t, nc, collect.Config{}, opts...)
+}
+
+// toucherOf is the same with a collector of one's own.
+func toucherOf(t testing.TB, nc *nats.Conn, cfg collect.Config, opts ...agent.Option) *agent.Agent {
+	t.Helper()
 	policy := check.DefaultPolicy()
 	policy.LoopbackExposed = true
-	a, err := agent.New(nc, agent.Config{System: "test", Policy: policy, Rules: prompt}, opts...)
+	a, err := agent.New(nc, agent.Config{System: "test", Collect: cfg, Policy: policy, Rules: prompt}, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -215,30 +215,11 @@ func list(names []string) string {
 var fleet005 = &Check{
 	ID: "FLEET_005", Severity: Warning,
 	Title: "a known server did not answer",
-	Doc: "Its peers or an earlier sweep know the server, and it was silent, also when it was asked by its own id. Nothing is said about its doors meanwhile. " +
+	Doc: "Its peers or an earlier sweep know the server, and it was silent, also when it was asked by its own id. Of its listeners only those are judged that peers give an address of: they are touched, and answer under the server's id. " +
 		"A lame-duck server still has clients but answers no more; a shut-down one has said goodbye. " +
 		"Of the others, one to which a peer still holds a connection hangs; one to which no peer does is gone, or cut off. " +
 		"One to which peers hold a connection and that has not answered since natsentry started may also be well, and of another system account: the member that a migration left behind, the other side of a gateway.",
-	Server: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
-		switch s.State {
-		case posture.Answering:
-			return pass("it answered")
-		case posture.LameDuck:
-			return fail(causeLameDuck, "%s is in lame-duck mode: it answers no more, and its clients are being moved", s.Name).with(Info, known(s))
-		case posture.ShutDown:
-			return fail(causeShutDown, "%s has shut down", s.Name).with(Info, known(s))
-		case posture.Silent:
-		}
-		switch {
-		case s.Linked == posture.Yes && s.Version == "":
-			return fail(causeNeverAnswered, "%s has not answered since natsentry started, and its peers are connected to it: it hangs, or has another system account", s.Name).with(NoSeverity, known(s))
-		case s.Linked == posture.Yes:
-			return fail(causeHangs, "%s did not answer, and its peers are still connected to it", s.Name).with(NoSeverity, known(s))
-		case s.Linked == posture.No:
-			return fail(causeCutOff, "%s did not answer, and no peer is connected to it any more", s.Name).with(NoSeverity, known(s))
-		}
-		return fail(causeSilent, "%s did not answer; it is known by %s", s.Name, s.KnownBy).with(NoSeverity, known(s))
-	},
+	Server: unanswered,
 	Remedies: map[posture.Cause]Remedy{
 		causeNeverAnswered: {Text: "Compare its configuration with that of its peers: operator, system_account and accounts (FLEET_001, FLEET_002 and FLEET_003 cannot be told without it). If they are the same, the process hangs: look at its log and its CPU before you restart it. " +
 			"natsentry sees only servers of the system account that its user is in; run another one with a user of the other system account until they are joined."},
@@ -251,7 +232,56 @@ var fleet005 = &Check{
 	Refs:   []string{refCluster},
 }
 
-func known(s *posture.Server) posture.Evidence { return reported("known by", s.KnownBy) }
+// unanswered judges a server that is known and did not answer.
+func unanswered(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
+	switch s.State {
+	case posture.Answering:
+		return pass("it answered")
+	case posture.LameDuck:
+		return fail(causeLameDuck, "%s is in lame-duck mode: it answers no more, and its clients are being moved", s.Name).with(Info, known(s)...)
+	case posture.ShutDown:
+		return fail(causeShutDown, "%s has shut down", s.Name).with(Info, known(s)...)
+	case posture.Silent:
+	}
+	switch {
+	case s.Version == "" && answersTouch(s) != "":
+		return fail(causeNeverAnswered, "%s has not answered since natsentry started, and its listeners do: it has another system account, or none", s.Name).with(NoSeverity, known(s)...)
+	case s.Linked == posture.Yes && s.Version == "":
+		return fail(causeNeverAnswered, "%s has not answered since natsentry started, and its peers are connected to it: it hangs, or has another system account", s.Name).with(NoSeverity, known(s)...)
+	case s.Linked == posture.Yes:
+		return fail(causeHangs, "%s did not answer, and its peers are still connected to it", s.Name).with(NoSeverity, known(s)...)
+	case s.Linked == posture.No:
+		return fail(causeCutOff, "%s did not answer, and no peer is connected to it any more", s.Name).with(NoSeverity, known(s)...)
+	}
+	return fail(causeSilent, "%s did not answer; it is known by %s", s.Name, s.KnownBy).with(NoSeverity, known(s)...)
+}
+
+// answersTouch is an address at which a silent server has answered a touch.
+func answersTouch(s *posture.Server) string {
+	for i := range s.Doors {
+		if at := s.Doors[i].Reached; at != "" {
+			return at
+		}
+	}
+	return ""
+}
+
+// known says who knows a server that did not answer, and where its listeners
+// answer, or were tried in vain.
+func known(s *posture.Server) []posture.Evidence {
+	out := []posture.Evidence{reported("known by", s.KnownBy)}
+	if at := answersTouch(s); at != "" {
+		out = append(out, posture.Evidence{Basis: posture.Proven, Source: "touch of " + at, Value: "its INFO has the id of this server"})
+	}
+	for i := range s.Doors {
+		for _, e := range s.Doors[i].Evidence {
+			if e.Tried() {
+				out = append(out, e)
+			}
+		}
+	}
+	return out
+}
 
 var fleet006 = &Check{
 	ID: "FLEET_006", Severity: Info,
