@@ -23,7 +23,6 @@ const (
 )
 
 func addCallout(b *builder) error {
-	b.asFound()
 	issuer, err := newKey(nkeys.CreateAccount)
 	if err != nil {
 		return err
@@ -37,14 +36,14 @@ func addCallout(b *builder) error {
 		return err
 	}
 	b.Service = &Service{Login: login}
-	entries := []string{service}
+	entries := []string{service + b.original().ownPermissions()}
 	auth := []string{fmt.Sprintf("%q", serviceUser)}
 	password, hash, err := b.newPassword()
 	if err != nil {
 		return err
 	}
-	app := Login{Name: appUser, Account: globalAccount, By: ByPassword, password: password}
-	app.File = b.keep(appUser+".password", password+"\n")
+	app := Login{Name: b.original().free(appUser), Account: globalAccount, By: ByPassword, password: password}
+	app.File = b.keep(app.Name+".password", password+"\n")
 	b.Logins = []Login{app}
 	if names := b.names(); len(names) > 1 {
 		// Known to the server itself: the way in while the service is down.
@@ -54,11 +53,14 @@ func addCallout(b *builder) error {
 		}
 		b.Logins = append(b.Logins, l)
 		entries = append(entries, entry)
-		auth = append(auth, fmt.Sprintf("%q", systemUser))
+		auth = append(auth, fmt.Sprintf("%q", l.Name))
+	}
+	for _, u := range b.original().Users {
+		auth = append(auth, fmt.Sprintf("%q", u.Name)) // who logs in to the server itself goes on doing so
 	}
 	b.Service.Config = callout.Config{
 		User: serviceUser, Password: login.password, Issuer: issuer.seed, XKey: xkey.seed, Account: globalAccount,
-		Users: map[string]string{appUser: hash},
+		Users: map[string]string{app.Name: hash},
 	}
 	setup, err := json.MarshalIndent(b.Service.Config, "", "  ")
 	if err != nil {
@@ -72,6 +74,5 @@ func addCallout(b *builder) error {
     xkey: %s
   }
 `, issuer.public, strings.Join(auth, ", "), xkey.public)
-	b.putClients(Callout, more, entries)
-	return nil
+	return b.putClients(Callout, more, entries)
 }

@@ -104,3 +104,7 @@ func OfClients(m Mode) bool {
 	k := kindOf(m)
 	return k != nil && k.client
 }
+
+// NeedsOriginal reports whether a mode leaves users as they are, so that it must
+// be known which of them have no password.
+func NeedsOriginal(m Mode) bool { return m == NoAuthUser || m == Websocket || m == MQTT }

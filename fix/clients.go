@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"crypto/rand"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/nats-io/nkeys"
@@ -78,13 +80,22 @@ func (b *builder) newPassword() (password, hash string, err error) {
 //
 // They stay in the global account because streams cannot be moved, and because
 // any further account would take JetStream away from the global one.
+//
+// What the configuration has in this block beside its users stays, since a later
+// block replaces the whole earlier one.
 func (b *builder) clients(more string, users ...string) string {
 	var w strings.Builder
-	fmt.Fprintf(&w, "# These land in %s, the account of everybody until now: what they have stored stays\n# theirs. They may do everything there; permissions narrow that down.\nauthorization {\n  users: [\n", globalAccount)
+	// A no_auth_user that stands above would name one of them.
+	w.WriteString(noNoAuthUser)
+	fmt.Fprintf(&w, "\n# These users are in %s, the account of every client until now: its streams stay\n# there.", globalAccount)
+	if len(b.original().Kept) == 0 {
+		w.WriteString(" They may do everything there; permissions narrow that down.")
+	}
+	w.WriteString("\nauthorization {\n  users: [\n")
 	for _, u := range users {
 		fmt.Fprintf(&w, "    { %s }\n", u)
 	}
-	fmt.Fprintf(&w, "  ]\n%s}\n", more)
+	fmt.Fprintf(&w, "  ]\n%s%s}\n", more, b.original().kept())
 	return w.String()
 }
 
@@ -100,26 +111,76 @@ func (b *builder) systemAccount(user string) string {
 	return text
 }
 
-// asFound describes the server before: nobody is asked, or only the system
-// account has users.
-func (b *builder) asFound() {
-	users := ""
-	if b.plan.KeepAccounts {
-		users = fmt.Sprintf("users: [ { user: \"operator\", password: %q } ]", rand.Text())
+// describe describes the server before, with all that the bundle must keep.
+func (b *builder) describe() {
+	authorization, accounts := b.foundUsers()
+	// A server in operator mode starts with no accounts of a configuration.
+	listed := b.clientMode() && !b.has(Operator)
+	if listed {
+		if b.plan.KeepAccounts {
+			accounts[b.system] += fmt.Sprintf("{ user: \"operator\", password: %q }", rand.Text())
+		} else if b.system != globalSystem {
+			accounts[b.system] += ""
+		}
 	}
-	if b.plan.KeepAccounts || b.system != globalSystem {
-		b.found = fmt.Sprintf("accounts { %q: { %s } }\n", b.system, users)
+	var w strings.Builder
+	if guest := b.guestOf(); guest != "" {
+		if !slices.ContainsFunc(b.entries, func(e entryFile) bool { return e.user.Name == guest }) {
+			authorization += fmt.Sprintf("{ user: %q, password: \"as-it-was-found\" }", guest)
+		}
+		if b.has(NoAuthUser) || b.clientMode() {
+			fmt.Fprintf(&w, "no_auth_user: %q\n", guest)
+		}
 	}
-	if b.system != globalSystem {
-		b.found += fmt.Sprintf("system_account: %q\n", b.system)
+	if authorization != "" {
+		fmt.Fprintf(&w, "authorization { users: [ %s ] }\n", authorization)
+	}
+	if len(accounts) > 0 {
+		w.WriteString("accounts {\n")
+		for _, name := range slices.Sorted(maps.Keys(accounts)) {
+			users := ""
+			if accounts[name] != "" {
+				users = "users: [ " + accounts[name] + " ]"
+			}
+			if name != b.system {
+				users = "jetstream: enabled, " + users // which MQTT needs
+			}
+			fmt.Fprintf(&w, "%q: { %s }\n", name, users)
+		}
+		w.WriteString("}\n")
+	}
+	if listed && b.system != globalSystem {
+		fmt.Fprintf(&w, "system_account: %q\n", b.system)
+	}
+	b.found = w.String()
+	for i := range b.parts {
+		if m := b.parts[i].kind.mode; m == Websocket || m == MQTT {
+			if guest := b.guestOf(); guest != "" {
+				b.parts[i].found = fmt.Sprintf("no_auth_user: %q\n", guest)
+			}
+		}
+	}
+}
+
+// guestOf is the user of the server as it was found whom clients without
+// credentials are taken for; "" where the server asks nobody.
+func (b *builder) guestOf() string {
+	switch {
+	case len(b.entries) > 0:
+		return b.entries[0].user.Name
+	case !b.clientMode() && (b.has(NoAuthUser) || b.has(Websocket) || b.has(MQTT)):
+		return "guest"
+	default:
+		return ""
 	}
 }
 
 // names are the users to make: of which account, and how they are called.
 func (b *builder) names() []Login {
-	logins := []Login{{Name: appUser, Account: globalAccount}}
+	o := b.original()
+	logins := []Login{{Name: o.free(appUser), Account: globalAccount}}
 	if !b.plan.KeepAccounts {
-		logins = append(logins, Login{Name: systemUser, Account: b.system})
+		logins = append(logins, Login{Name: o.free(systemUser), Account: b.system})
 	}
 	return logins
 }
@@ -139,7 +200,6 @@ func (b *builder) passwordUser(l Login) (entry string, _ Login, err error) {
 }
 
 func addUsers(b *builder) error {
-	b.asFound()
 	var entries []string
 	for _, l := range b.names() {
 		entry, l, err := b.passwordUser(l)
@@ -149,24 +209,27 @@ func addUsers(b *builder) error {
 		b.Logins = append(b.Logins, l)
 		entries = append(entries, entry)
 	}
-	b.putClients(Users, "", entries)
-	return nil
+	return b.putClients(Users, "", entries)
 }
 
 // putClients adds the part that lists clients: the last entry is the system
 // user's, unless there is none.
-func (b *builder) putClients(m Mode, more string, entries []string) {
+func (b *builder) putClients(m Mode, more string, entries []string) error {
 	system := ""
 	if !b.plan.KeepAccounts {
 		system = b.systemAccount(entries[len(entries)-1])
 		entries = entries[:len(entries)-1]
 	}
-	text := b.clients(more, entries...) + system
-	b.put(m, "", func(Place) string { return text })
+	carried, err := b.carried()
+	if err != nil {
+		return err
+	}
+	text := b.clients(more, append(entries, carried...)...) + system
+	b.put(m, func(Place) string { return text })
+	return nil
 }
 
 func addNKeys(b *builder) error {
-	b.asFound()
 	var entries []string
 	for _, l := range b.names() {
 		pair, err := newKey(nkeys.CreateUser)
@@ -178,8 +241,7 @@ func addNKeys(b *builder) error {
 		b.Logins = append(b.Logins, l)
 		entries = append(entries, "nkey: "+pair.public)
 	}
-	b.putClients(NKey, "", entries)
-	return nil
+	return b.putClients(NKey, "", entries)
 }
 
 // key is a pair of keys, written out.
@@ -201,21 +263,6 @@ func newKey(create func() (nkeys.KeyPair, error)) (key, error) {
 	return key{pair, string(seed), public}, err
 }
 
-// guest is the user of servers as they were found.
-const guest = `{ user: "guest", password: "as-it-was-found" }`
-
-// withGuest describes a server that has users, and lets strangers in as one of
-// them on some port.
-func (b *builder) withGuest() (line string) {
-	if b.found == "" && !b.clientMode() {
-		b.found = "authorization { users: [ " + guest + " ] }\n"
-	}
-	if strings.Contains(b.found, guest) {
-		return "no_auth_user: guest\n"
-	}
-	return ""
-}
-
 func (b *builder) clientMode() bool {
 	for _, m := range b.plan.Modes {
 		if kindOf(m).client {
@@ -228,18 +275,11 @@ func (b *builder) clientMode() bool {
 // noNoAuthUser is the key without a value, which takes back an earlier one.
 const noNoAuthUser = "no_auth_user: \"\"\n"
 
-func addNoAuthUser(b *builder) error {
-	b.found = b.withGuest() + b.found
-	b.put(NoAuthUser, "", func(Place) string { return noNoAuthUser })
-	return nil
-}
+func addNoAuthUser(b *builder) error { return b.takeBack(NoAuthUser) }
+func addWebsocket(b *builder) error  { return b.takeBack(Websocket) }
+func addMQTT(b *builder) error       { return b.takeBack(MQTT) }
 
-func addWebsocket(b *builder) error {
-	b.put(Websocket, b.withGuest(), func(Place) string { return noNoAuthUser })
-	return nil
-}
-
-func addMQTT(b *builder) error {
-	b.put(MQTT, b.withGuest(), func(Place) string { return noNoAuthUser })
+func (b *builder) takeBack(m Mode) error {
+	b.put(m, func(Place) string { return noNoAuthUser })
 	return nil
 }

@@ -54,57 +54,60 @@ type kind struct {
 // likeClient are the doors that take the client port's authentication.
 var likeClient = []posture.DoorKind{posture.Client, posture.Websocket, posture.MQTT, posture.Leafnode}
 
-const (
-	authFile  = "auth.conf"
-	restarted = "The restart disconnects everybody; who has no credentials does not come back."
-)
+const authFile = "auth.conf"
 
 var kinds = []kind{
 	{
 		mode: Users, client: true, file: authFile, doors: likeClient,
-		effect: "The reload drops clients without credentials at once. Those that already log in as one of these users stay: a server that asks nobody takes any name and password, so hand them out first.",
+		effect: "The reload disconnects clients without credentials at once. Clients that already log in as one of these users stay: a server that asks nobody accepts any name and password, so hand them out first.",
 	},
 	{
 		mode: NKey, client: true, file: authFile, doors: likeClient,
-		effect: "The reload drops everybody at once. Clients cannot log in with their nkey before, because the server does not ask for one yet: have them ready to be restarted.",
+		effect: "The reload disconnects every client at once. Clients cannot log in with their nkey before, because the server does not ask for one yet: prepare their restart.",
 	},
 	{
 		mode: Operator, client: true, file: authFile, doors: likeClient, restart: true,
-		effect: restarted + " Clients land in the account APP: streams of $G are not moved there. A server in operator mode takes no accounts and users from its configuration: take the blocks accounts and authorization out of it.",
+		effect: noReturn + " Clients are then in the account APP: streams of $G are not moved there. A server in operator mode accepts no accounts and users from its configuration: take the blocks accounts and authorization out of it.",
 	},
 	{
 		mode: TLSMap, client: true, file: authFile, doors: likeClient, restart: true,
-		effect: restarted + " Clients need TLS, a certificate of the CA, and its subject among the users. Nobody logs in on the client port with a password any more, and on websocket, MQTT and leafnode ports these users do not log in at all.",
+		effect: noReturn + " Clients need TLS, a certificate of the CA, and its subject among the users. No client logs in on the client port with a password any more, and on websocket, MQTT and leafnode ports these users do not log in at all.",
 	},
 	{
 		mode: Callout, client: true, file: authFile, doors: likeClient, restart: true,
-		effect: restarted + " While the service does not run, only the users in auth_users can log in: start it first, a server that asks nobody lets it in, and after the restart it comes in as its own user.",
+		effect: noReturn + " While the service does not run, only the users in auth_users can log in: start it first. A server that asks nobody accepts it, and after the restart it logs in as its own user.",
 	},
 	{
 		mode: NoAuthUser, file: authFile, doors: likeClient, restart: true,
-		effect: restarted + " Nobody else is concerned: users stay as they are.",
+		effect: noReturn + " Users stay as they are.",
 	},
 	{
 		mode: Websocket, file: "websocket.conf", block: "websocket", doors: []posture.DoorKind{posture.Websocket}, restart: true,
-		effect: "The restart disconnects everybody; websocket clients without credentials do not come back.",
+		effect: "Websocket clients without credentials do not come back.",
 	},
 	{
 		mode: MQTT, file: "mqtt.conf", block: "mqtt", doors: []posture.DoorKind{posture.MQTT}, restart: true,
-		effect: "The restart disconnects everybody; devices without credentials do not come back.",
+		effect: "Devices without credentials do not come back.",
 	},
 	{
 		mode: Leafnode, file: "leafnodes.conf", block: "leafnodes", doors: []posture.DoorKind{posture.Leafnode}, restart: true,
-		effect: "The restart disconnects everybody; leafnodes without this user and password do not come back.",
+		effect: "Leafnodes without this user and password do not come back.",
 	},
 	{
 		mode: Route, file: "cluster.conf", block: "cluster", doors: []posture.DoorKind{posture.Route},
-		effect: "The reload closes routes. Those that this server's own routes lead to come back at once: servers without this file take any password. The ones that lead here are refused until their server has it, so do all members, one after the other, without a break. Clients stay.",
+		effect: "The reload closes routes. Those that this server's own routes lead to come back at once: servers without this file accept any password. The ones that lead here are refused until their server has it, so do all members, one after the other, without a break. Clients stay.",
 	},
 	{
 		mode: Gateway, file: "gateway.conf", block: "gateway", doors: []posture.DoorKind{posture.Gateway}, restart: true,
-		effect: "The restart disconnects everybody, and they come back. Nothing comes here from other clusters until they have this file, too.",
+		effect: "Nothing comes here from other clusters until they have this file, too.",
 	},
 }
+
+// What a restart does is said once; the effects of the modes follow it.
+const (
+	restarted = "The restart disconnects every client."
+	noReturn  = "Clients without credentials do not come back."
+)
 
 func kindOf(m Mode) *kind {
 	for i := range kinds {
@@ -151,6 +154,9 @@ type Plan struct {
 	// for ever, which certificates cannot be: they then last ten years.
 	Lasts time.Duration
 	Now   time.Time
+	// Original is what the configuration of the server has; nil where it is not
+	// known.
+	Original *Original
 	// Cost of the passwords' hashes; 0 is 11, as nats-server itself makes them.
 	Cost int
 }
@@ -165,6 +171,7 @@ type Bundle struct {
 
 	plan    Plan
 	parts   []part
+	entries []entryFile
 	secrets []File
 	found   string // lines of a configuration that is open, and that this one closes
 	tls     *Certificates
@@ -252,6 +259,10 @@ func New(plan Plan) (*Bundle, error) {
 			return nil, fmt.Errorf("%s: %w", k.mode, err)
 		}
 	}
+	if err := addPasswords(b); err != nil {
+		return nil, err
+	}
+	b.describe()
 	return b.Bundle, nil
 }
 
@@ -285,8 +296,8 @@ func (b *builder) add(m Mode) error {
 }
 
 // put adds the part of a mode.
-func (b *builder) put(m Mode, found string, text func(Place) string) {
-	b.parts = append(b.parts, part{kind: kindOf(m), found: found, text: text})
+func (b *builder) put(m Mode, text func(Place) string) {
+	b.parts = append(b.parts, part{kind: kindOf(m), text: text})
 }
 
 // has tells whether the bundle will have a mode.
@@ -315,10 +326,24 @@ func (b *Bundle) Closes() []posture.DoorKind {
 	return out
 }
 
-// Reload tells whether a reload applies all of it; otherwise the server must be
-// restarted.
+// Reload reports whether a reload applies all of it; otherwise the server must be
+// restarted. No reload takes a no_auth_user away.
 func (b *Bundle) Reload() bool {
-	return !b.plan.NoConfig && !slices.ContainsFunc(b.parts, func(p part) bool { return p.kind.restart })
+	guest := b.plan.Original != nil && b.plan.Original.NoAuthUser != "" && slices.ContainsFunc(b.Modes, ofAuthFile)
+	return !b.plan.NoConfig && !guest && !slices.ContainsFunc(b.parts, func(p part) bool { return p.kind.restart })
+}
+
+// NoConfig reports whether the server runs without a configuration file.
+func (b *Bundle) NoConfig() bool { return b.plan.NoConfig }
+
+// Places reports whether files go into blocks, and whether one goes after all of
+// them.
+func (b *Bundle) Places() (blocks, last bool) {
+	for _, i := range b.Includes() {
+		blocks = blocks || i.Block != "" || i.User != nil
+		last = last || i.Block == "" && i.User == nil
+	}
+	return blocks, last
 }
 
 // Has tells whether the bundle has a mode.
@@ -330,6 +355,9 @@ func (b *Bundle) Files(at Place) []File {
 	for _, p := range b.parts {
 		text := b.heading(p) + p.text(at)
 		out = append(out, File{Name: p.kind.file, Text: text, Secret: strings.Contains(text, "password: ")})
+	}
+	for _, e := range b.entries {
+		out = append(out, File{Name: e.name, Text: b.entryHeading(e) + e.text, Secret: true})
 	}
 	if b.Service != nil {
 		out = append(out, File{Name: serviceDir + "/callout.go", Text: callout.Command()}, File{Name: serviceDir + "/main.go", Text: callout.Main})
@@ -349,6 +377,8 @@ type Include struct {
 	File  string
 	Block string // "" is the end of the configuration file, outside of any block
 	Found string // what stands in this block of a server that the file closes
+	User  *Entry // whose entry it goes into; nil of other files
+	Mark  string // of a user: the line of Found where the include goes
 }
 
 // Includes tells where the files go.
@@ -356,6 +386,10 @@ func (b *Bundle) Includes() []Include {
 	var out []Include
 	for _, p := range b.parts {
 		out = append(out, Include{File: p.kind.file, Block: p.kind.block, Found: p.found})
+	}
+	for i := range b.entries {
+		e := &b.entries[i]
+		out = append(out, Include{File: e.name, User: &e.user, Mark: e.mark()})
 	}
 	return out
 }
@@ -369,10 +403,13 @@ func (b *Bundle) Found(at Place) string {
 	return b.found
 }
 
-// Effects tells what applying it does to whoever is connected, a sentence or
+// Effects says what applying it does to those who are connected, a sentence or
 // more for each part.
 func (b *Bundle) Effects() []string {
 	var out []string
+	if !b.Reload() {
+		out = append(out, restarted)
+	}
 	for _, p := range b.parts {
 		if effect := b.effect(p); !slices.Contains(out, effect) {
 			out = append(out, effect)
@@ -383,14 +420,16 @@ func (b *Bundle) Effects() []string {
 
 func (b *Bundle) effect(p part) string {
 	switch {
+	case p.kind.mode == Callout && b.Asks():
+		return noReturn + " While the service does not run, only the users in auth_users can log in. The server has users already and refuses the service's before the restart: start it right after that."
 	case p.kind.restart:
 		return p.kind.effect
 	case !b.Reload() && p.kind.mode == Route:
 		return "Routes whose peer brings no password do not come back before the peer has this file, too."
 	case !b.Reload():
-		return restarted
+		return noReturn
 	case p.kind.mode == Users && b.plan.KeepAccounts:
-		return "The reload drops clients without credentials at once. Where the system account has users already, the server refuses these ones before: have clients ready to be restarted."
+		return "The reload disconnects clients without credentials at once. Where the system account has users already, the server refuses the new users before: prepare the clients' restart."
 	default:
 		return p.kind.effect
 	}

@@ -56,7 +56,7 @@ func addOperator(b *builder) error {
 			return err
 		}
 	}
-	b.put(Operator, "", func(at Place) string {
+	b.put(Operator, func(at Place) string {
 		return fmt.Sprintf(`operator: %s
 system_account: %s
 

@@ -36,7 +36,7 @@ func (p Peer) urls(scheme string, addresses []string) string {
 
 func addRoute(b *builder) error {
 	p := b.peer(posture.Route, "route", rand.Text())
-	b.put(Route, "", func(at Place) string {
+	b.put(Route, func(at Place) string {
 		if len(at.Routes) == 0 {
 			return p.inClear() + "# In the block cluster, put this user and password into the URLs of routes: they\n# look like nats-route://USER:PASSWORD@HOST:PORT\n"
 		}
@@ -47,7 +47,7 @@ func addRoute(b *builder) error {
 
 func addGateway(b *builder) error {
 	p := b.peer(posture.Gateway, "gateway", rand.Text())
-	b.put(Gateway, "", func(at Place) string {
+	b.put(Gateway, func(at Place) string {
 		text := p.inClear()
 		if len(at.Gateways) == 0 {
 			return text + "# URLs in gateways need no user and password: without one the server takes this one.\n"
@@ -71,7 +71,7 @@ func addLeafnode(b *builder) error {
 	if b.has(Operator) {
 		return errOperatorLeaf
 	}
-	b.put(Leafnode, "", func(Place) string { return text })
+	b.put(Leafnode, func(Place) string { return text })
 	return nil
 }
 

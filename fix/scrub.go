@@ -30,6 +30,13 @@ func (b *Bundle) Scrub(text string) string {
 			}
 		}
 	}
+	if o := b.plan.Original; o != nil {
+		for _, u := range o.Users {
+			for word := range strings.FieldsFuncSeq(u.Text, func(r rune) bool { return strings.ContainsRune(" \n\"", r) }) {
+				replace(word)
+			}
+		}
+	}
 	if s := b.Service; s != nil {
 		replace(s.Config.Password)
 		replace(s.Config.Issuer)

@@ -34,16 +34,35 @@ func (b *Bundle) heading(p part) string {
 		comment(&w, "Lay it beside the server's configuration file, and include it there, as its last line, outside of any block:")
 		fmt.Fprintf(&w, "#\n#     include %q\n#\n", p.kind.file)
 	}
-	comment(&w, "Of two keys with the same name the last one counts: what stands here replaces what stood above it. The path of an include is relative to the file that has it.")
+	comment(&w, "Of two keys with the same name the last one counts: what stands here replaces what stood above it, so delete that. The path of an include is relative to the file that has it.")
 	fmt.Fprint(&w, "#\n")
 	comment(&w, "Then "+b.Apply()+".")
-	comment(&w, b.effect(p))
+	effect := b.effect(p)
+	if !b.Reload() {
+		effect = restarted + " " + effect
+	}
+	comment(&w, effect)
 	fmt.Fprint(&w, "\n")
+	return w.String()
+}
+
+// entryHeading is what stands above a file that goes into the entry of a user.
+func (b *Bundle) entryHeading(e entryFile) string {
+	var w strings.Builder
+	comment(&w, fmt.Sprintf("Written by natsentry fix. User %q of %s has no password: its name alone is enough to log in. Include this file in its entry, as the last line there:", e.user.Name, e.user.Place))
+	rest := ""
+	if e.user.Empty {
+		rest = ", without the empty password"
+	}
+	fmt.Fprintf(&w, "#\n#     {\n#       user: %q\n#       ...%s\n#       include %q\n#     }\n\n", e.user.Name, rest, e.name)
 	return w.String()
 }
 
 // Apply says how the server takes it.
 func (b *Bundle) Apply() string {
+	if b.plan.NoConfig {
+		return "start the server again with -c: one that was started without a configuration file has none to reload"
+	}
 	if b.Reload() {
 		return "reload the server: nats-server --signal reload"
 	}

@@ -224,7 +224,6 @@ func (b *Bundle) Authority() *Authority {
 }
 
 func addTLSMap(b *builder) (err error) {
-	b.asFound()
 	if b.tls = b.plan.Certificates; b.tls == nil {
 		if b.tls, err = b.newCertificates(); err != nil {
 			return err
@@ -247,7 +246,7 @@ func addTLSMap(b *builder) (err error) {
 	// Before nats-server 2.12.14, and on 2.14.0 to 2.14.3, a name alone would do
 	// on a port that maps no certificates: so they may come through this one only.
 	text := "# Users are named by the subjects of their certificates, and have no passwords. STANDARD\n# is the client port: on other ports, some servers would take the name alone.\n" + b.clients("", app) + system
-	b.put(TLSMap, "", func(at Place) string {
+	b.put(TLSMap, func(at Place) string {
 		return b.tls.block(at, "verify_and_map: true") + "allow_non_tls: false\n\n" + text
 	})
 	return nil

@@ -28,6 +28,7 @@ import (
 	"github.com/natsentry/natsentry/agent/finding"
 	"github.com/natsentry/natsentry/agent/posture"
 	"github.com/natsentry/natsentry/agent/probe"
+	"github.com/natsentry/natsentry/fix"
 	"github.com/natsentry/natsentry/integration/fleet"
 	"github.com/natsentry/natsentry/integration/oracle"
 )
@@ -105,6 +106,19 @@ func repairs() []repair {
 			doors: []string{oracle.Client, oracle.Websocket, oracle.Leafnode}, closes: clientDoors, restart: true,
 		},
 	)
+}
+
+// original names the configuration as it was, for the modes that need it.
+func (r *repair) original(t *testing.T) []string {
+	t.Helper()
+	if !slices.ContainsFunc(strings.Split(r.modes, ","), func(m string) bool { return fix.NeedsOriginal(fix.Mode(m)) }) {
+		return nil
+	}
+	path := filepath.Join(t.TempDir(), "nats.conf")
+	if err := os.WriteFile(path, []byte(r.found), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return []string{"--config", path}
 }
 
 // blocks are the blocks of the doors, and what must stand in them.
@@ -256,7 +270,7 @@ func TestFix(t *testing.T) {
 	for _, r := range repairs() {
 		written := r.modes + strings.Join(r.args, " ")
 		if dirs[written] == "" {
-			dirs[written] = runFix(t, r.modes, r.args...)
+			dirs[written] = runFix(t, r.modes, append(r.args, r.original(t)...)...)
 		}
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()

@@ -88,6 +88,8 @@ func (e *encoder) value(v any, n *syntax.Node) {
 			e.line(item)
 		}
 		e.buf.WriteByte(']')
+	case literal:
+		e.buf.WriteString(string(v))
 	case string:
 		e.text(v)
 	case int64:

@@ -166,6 +166,8 @@ func proven(l posture.ConfigLogin, m *syntax.Map) posture.ConfigLogin {
 		if s, ok := e.Node.Value.(string); e.Node.Unset || ok && s != "" {
 			l.Place = placeOf(e.Pos)
 			prove(&l, e.Node)
+		} else {
+			l.Empty = true
 		}
 	}
 	return l

@@ -50,6 +50,9 @@ type File struct {
 	Server *posture.Server
 	texts  map[string]*text
 	src    *Source
+
+	authorization []Setting
+	variables     []variable
 }
 
 // ErrNotRegular is the error for what is no regular file: devices and pipes
@@ -111,7 +114,7 @@ func Read(src Source) (*File, error) {
 	for _, h := range r.src.Hosts {
 		h.hide(r.secrets)
 	}
-	f.Server = r.server()
+	f.Server, f.authorization, f.variables = r.server(), authorization(r.tree.Root), variables(r.tree.Root)
 	return f, nil
 }
 

@@ -157,6 +157,7 @@ type ConfigLogin struct {
 	Restricted bool // it has permissions of its own
 	Client     bool // it is for clients, and not for other servers
 	Guest      bool // it is a no_auth_user
+	Empty      bool // there is a password, and it is empty
 }
 
 // Resolver is where a server in operator mode finds accounts.

@@ -22,6 +22,7 @@ import (
 // fixFlags are the flags of the fix command.
 type fixFlags struct {
 	dir, from    string
+	config       string
 	modes        []string
 	keepAccounts bool
 	system       string
@@ -44,6 +45,8 @@ func (f *fixFlags) register(cmd *cobra.Command) {
 	flags.StringSliceVar(&f.modes, "mode", nil, "`how` to close it: "+strings.Join(modeNames(), ", ")+"; several joined by commas (default: what the findings suggest)")
 	complete(cmd, "mode", modeNames)
 	flags.StringVar(&f.from, "from", "", "take findings from this `file`, a report of natsentry audit --format json; - is standard input")
+	flags.StringVar(&f.config, "config", "", "configuration `file` of the server as it is now, which is only read: what must stay is carried over, users without a password are given one; modes no-auth-user, websocket and mqtt need it")
+	must(cmd.MarkFlagFilename("config"))
 	flags.BoolVar(&f.keepAccounts, "keep-accounts", false, "the configuration has a block accounts that must stay: write none, and no user of the system account")
 	flags.StringVar(&f.system, "system-account", "", "`name` that the configuration gives the system account (default: what the server says; else $SYS, which needs none)")
 	flags.StringVar(&f.installDir, "install-dir", "", "`directory` on the server in which the files will lie, for paths of certificates (default: that of --dir)")
@@ -103,6 +106,10 @@ finding describes it, open; takes the configuration in the way that is told, by 
 reload or a restart; and strangers, the new users, and users without their secrets
 come to each door. What does not hold is not written.
 
+With --config, the server's present configuration is read too: then a timeout, default
+permissions and users are carried over, users whose name alone would be enough to log
+in are given passwords, and the lines that the new files replace are named.
+
 Nothing else is changed: no configuration, and no server. Files are for their owner
 only, none is overwritten, and secrets stand in files only. Exit codes:
 
@@ -114,6 +121,7 @@ only, none is overwritten, and secrets stand in files only. Exit codes:
   natsentry fix n1 --dir fix-n1 --context prod-sys    # all open doors of a server
   natsentry fix n1 --dir fix-n1 --mode nkey --from report.json
   natsentry fix --dir fix --mode users                # without any server
+  natsentry fix DOOR_001 n1 --dir fix-n1 --config nats.conf
   natsentry fix --dir fix --mode operator,route
   natsentry fix --dir fix --mode tls-map --new-ca --host n1.example.net`,
 		Args: cobra.MaximumNArgs(2),
@@ -138,6 +146,11 @@ only, none is overwritten, and secrets stand in files only. Exit codes:
 		if len(args) > 0 {
 			if s, err = p.lookUp(cmd, &f, &sweep, args); err != nil {
 				return err
+			}
+		}
+		if f.config != "" {
+			if err := s.read(f.config); err != nil {
+				return &usageError{cmd.CommandPath(), err}
 			}
 		}
 		return p.fix(cmd, &f, s, asked)
@@ -174,6 +187,14 @@ func (f *fixFlags) plan(s *fixSubject, cure fix.Cure) (fix.Plan, error) {
 	plan := fix.Plan{
 		Modes: cure.Modes, NoConfig: cure.NoConfig, KeepAccounts: keep || f.keepAccounts,
 		SystemAccount: cmp.Or(f.system, s.system), Lasts: f.lasts.d, Now: time.Now(),
+	}
+	if s.original != nil {
+		var err error
+		if plan.Original, err = s.original.forFix(cure.Modes); err != nil {
+			return plan, err
+		}
+	} else if i := slices.IndexFunc(cure.Modes, fix.NeedsOriginal); i >= 0 {
+		return plan, fmt.Errorf("mode %s needs the configuration of the server: --config FILE. A running server does not show whether its users have passwords, and without one the name of a user is enough to log in, with and without no_auth_user", cure.Modes[i])
 	}
 	if !slices.Contains(cure.Modes, fix.TLSMap) {
 		return plan, nil

@@ -25,8 +25,23 @@ type fixSubject struct {
 	report   *finding.Report
 	server   *finding.ReportServer
 	findings []*finding.Finding
-	system   string // the server's system account, where that is known
-	accounts bool   // it has others beside that and the global one
+	system   string    // the server's system account, where that is known
+	accounts bool      // it has others beside that and the global one
+	original *original // its configuration; nil where none was named
+}
+
+// read reads the configuration of the server: what it says counts.
+func (s *fixSubject) read(path string) error {
+	o, err := readOriginal(path)
+	if err != nil {
+		return err
+	}
+	s.original = o
+	if srv := o.file.Server; srv.AuthMode != posture.AuthOperator {
+		s.system = srv.SystemAccount
+		_, s.accounts = srv.Config.Keys["accounts"]
+	}
+	return nil
 }
 
 // lookUp finds the subject in a report, or in a sweep.

@@ -123,19 +123,17 @@ func (t fixText) steps(w *bufio.Writer) {
 		step("Build the auth callout service, and start it where it reaches the server. It lets in whom callout.json lists; its function admit is the place for anything else:")
 		code("cd "+quoted(filepath.Join(t.dir, "callout"))+" && go mod init callout && go mod tidy && go build", "./callout nats://SERVER:4222 ../secrets/callout.json")
 	}
-	where := "Copy %s beside the configuration file of the server, and include it there: in its block, or as the last line outside of any block. Two keys of one name do not add up, the last one counts. Nobody but the server should be able to read it."
-	if slices.ContainsFunc(t.b.Modes, fix.OfClients) {
-		where += " Clients move within a cluster, so all its servers must know the same users: give all of them the same files."
-	}
-	step(where, strings.Join(t.toCopy(), ", "))
-	code(t.include()...)
+	t.install(step, code)
 	for _, note := range t.peersHave() {
 		step("%s", note)
 	}
 	effects := strings.Join(t.b.Effects(), " ")
-	if t.b.Reload() {
+	switch {
+	case t.noConfig():
+		step("Start it again so, one server after the other. %s", effects)
+	case t.b.Reload():
 		step("Reload, one server after the other: nats-server --signal reload, or systemctl reload. %s", effects)
-	} else {
+	default:
 		step("Restart, one server after the other; a reload does not apply this. %s", effects)
 	}
 	if t.b.Has(fix.Leafnode) {
@@ -148,14 +146,73 @@ func (t fixText) steps(w *bufio.Writer) {
 	code(t.look())
 }
 
+// noConfig reports whether the server was started with flags alone: then there is
+// nothing to include a file in, and nothing to reload.
+func (t fixText) noConfig() bool { return t.b.NoConfig() }
+
+// install says where the files go.
+func (t fixText) install(step func(string, ...any), code func(...string)) {
+	includes := t.include()
+	same := ""
+	if slices.ContainsFunc(t.b.Modes, fix.OfClients) {
+		same = " Clients move within a cluster, so all its servers must know the same users: give all of them the same files."
+	}
+	const private = " Nobody but the server should be able to read it."
+	switch {
+	case t.noConfig() && len(includes) == 1 && !t.b.Has(fix.TLSMap):
+		step("Copy %s to the server, and start it with -c %s beside the flags that it has."+private+same, t.toCopy()[0], t.toCopy()[0])
+	case t.noConfig():
+		step("Copy %s to the server, and write a configuration file beside them that includes them. Start the server with -c and that file beside the flags that it has."+private+same, strings.Join(t.toCopy(), ", "))
+		code(includes...)
+		if t.b.Has(fix.Route) {
+			step("Take --cluster, --cluster_listen and --routes from the command line into the block cluster, as listen and routes: a cluster URL on the command line without a user takes the user and password of the block away.")
+		}
+	default:
+		where := "Copy %s beside the configuration file of the server, and include it there: "
+		switch blocks, last := t.b.Places(); {
+		case blocks && last:
+			where += "in its block, or as the last line outside of any block."
+		case blocks:
+			where += "as the last line of its block."
+		default:
+			where += "as the last line, outside of any block."
+		}
+		where += " Two keys of one name do not add up, the last one counts."
+		step(where+private+same, strings.Join(t.toCopy(), ", "))
+		code(includes...)
+		t.toDelete(step, code)
+	}
+}
+
+// toDelete names what the new files replace.
+func (t fixText) toDelete(step func(string, ...any), code func(...string)) {
+	if t.s.original == nil {
+		if keys := t.b.Replaces(t.place); len(keys) > 0 {
+			step("Delete what the new files replace, if the configuration has it: %s. With --config FILE, natsentry fix names the lines, and carries over what must stay.", strings.Join(keys, ", "))
+		}
+		return
+	}
+	if lines := t.s.original.toDelete(t.b, t.place); len(lines) > 0 {
+		step("Delete what the new files replace, each to its end:")
+		code(lines...)
+	}
+}
+
 // look is a command that tries the doors that were closed.
 func (t fixText) look() string {
 	var addresses []string
 	for _, door := range t.b.Closes() {
-		if t.s.server == nil || door == posture.MQTT { // which natsentry probe leaves alone
+		if door == posture.MQTT { // which natsentry probe leaves alone
 			continue
 		}
-		if a := address(t.s.server, door); a != "" {
+		a := ""
+		switch {
+		case t.s.server != nil:
+			a = address(t.s.server, door)
+		case t.s.original != nil:
+			a = t.s.original.address(door)
+		}
+		if a != "" {
 			addresses = append(addresses, quoted(a))
 		}
 	}
@@ -165,9 +222,21 @@ func (t fixText) look() string {
 	case t.s.server != nil:
 		return "natsentry audit --probe-mqtt"
 	default:
-		return "natsentry probe SERVER:4222"
+		for _, door := range t.b.Closes() {
+			if port := usualPorts[door]; port != "" {
+				addresses = append(addresses, "SERVER:"+port)
+			}
+		}
+		if len(addresses) == 0 {
+			return "natsentry audit --probe-mqtt"
+		}
+		return "natsentry probe " + strings.Join(addresses, " ")
 	}
 }
+
+// usualPorts are those of a server whose own are not known. Websocket ports have
+// no usual one.
+var usualPorts = map[posture.DoorKind]string{posture.Client: "4222", posture.Leafnode: "7422", posture.Route: "6222", posture.Gateway: "7222"}
 
 // peersHave warns where other servers ask for something already: then a new
 // secret would keep this one apart from them.
@@ -212,6 +281,14 @@ func (t fixText) include() []string {
 	var lines []string
 	last := ""
 	for _, i := range t.b.Includes() {
+		if i.User != nil {
+			rest := "  # ... what is there"
+			if i.User.Empty {
+				rest += ", without the empty password"
+			}
+			lines = append(lines, "{", fmt.Sprintf("  user: %q   # %s", i.User.Name, i.User.Place), rest, fmt.Sprintf("  include %q", i.File), "}")
+			continue
+		}
 		if i.Block == "" {
 			last = fmt.Sprintf("include %q", i.File)
 			continue

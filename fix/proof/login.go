@@ -5,19 +5,20 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
 	"github.com/natsentry/natsentry/agent/posture"
 	"github.com/natsentry/natsentry/fix"
 	"github.com/natsentry/natsentry/fix/callout"
+	"github.com/natsentry/natsentry/integration/fleet"
 )
 
 // proofName is what connections of the proof call themselves.
@@ -132,7 +133,7 @@ func (p *prover) logins(ctx context.Context, s standIn) {
 			}
 			for _, a := range attempts {
 				r := Row{Door: door, Who: l.Name + " " + a.who, Want: a.want}
-				r.Access, r.How = insist(ctx, urls[door], a.opt, l)
+				r.Access, r.How = insist(ctx, srv, urls[door], a.opt, l)
 				p.out.Rows = append(p.out.Rows, r)
 			}
 		}
@@ -141,9 +142,9 @@ func (p *prover) logins(ctx context.Context, s standIn) {
 
 // insist tries again where the connection broke before the server's word could
 // be read.
-func insist(ctx context.Context, url string, opt nats.Option, l fix.Login) (access posture.Access, how string) {
+func insist(ctx context.Context, srv *fleet.Server, url string, opt nats.Option, l fix.Login) (access posture.Access, how string) {
 	for range 5 {
-		if access, how = login(ctx, url, opt, l); access != posture.Unknown || ctx.Err() != nil {
+		if access, how = login(srv, url, opt, l); access != posture.Unknown || ctx.Err() != nil {
 			break
 		}
 	}
@@ -151,7 +152,7 @@ func insist(ctx context.Context, url string, opt nats.Option, l fix.Login) (acce
 }
 
 // login connects, and tells where that led.
-func login(ctx context.Context, url string, opt nats.Option, l fix.Login) (posture.Access, string) {
+func login(srv *fleet.Server, url string, opt nats.Option, l fix.Login) (posture.Access, string) {
 	nc, err := nats.Connect(url, nats.Name(proofName), nats.NoReconnect(), nats.IgnoreDiscoveredServers(), nats.Timeout(patience), nats.SetCustomDialer(hearer{}), quiet, opt)
 	switch {
 	case err == nil:
@@ -161,21 +162,32 @@ func login(ctx context.Context, url string, opt nats.Option, l fix.Login) (postu
 	default:
 		return posture.Unknown, err.Error()
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	m, err := nc.RequestWithContext(ctx, "$SYS.REQ.USER.INFO", nil)
-	if err != nil {
+	account, err := accountOf(srv, nc)
+	switch {
+	case err != nil:
 		return posture.Unknown, "let in, and then: " + err.Error()
-	}
-	var answer struct {
-		Data struct {
-			Account string `json:"account"`
-		} `json:"data"`
-	}
-	if err := json.Unmarshal(m.Data, &answer); err != nil || answer.Data.Account != l.Account {
-		return posture.Unknown, fmt.Sprintf("let in, and landed in %.60q, not in %s", answer.Data.Account, l.Account)
+	case account != l.Account:
+		return posture.Unknown, fmt.Sprintf("let in, and landed in %.60q, not in %s", account, l.Account)
 	}
 	return posture.Open, "let in, into " + cmp.Or(l.Label, l.Account)
+}
+
+// accountOf is the account of a connection. The server is asked, and not the
+// connection: its user's permissions may forbid the question.
+func accountOf(srv *fleet.Server, nc *nats.Conn) (string, error) {
+	cid, err := nc.GetClientID()
+	if err != nil {
+		return "", err
+	}
+	connz, err := srv.Embedded().Connz(&server.ConnzOptions{CID: cid, Username: true})
+	if err != nil {
+		return "", err
+	}
+	if len(connz.Conns) != 1 {
+		return "", fmt.Errorf("the server shows %d connections of that id", len(connz.Conns))
+	}
+	// Servers leave the global account out.
+	return cmp.Or(connz.Conns[0].Account, posture.GlobalAccount), nil
 }
 
 // hearer dials connections on which a failed write is no error: a server that
@@ -216,35 +228,24 @@ func refused(err error) bool {
 	return false
 }
 
-// serve runs the auth callout service, if there is one: before the server asks
-// it, as the bundle advises.
-func (p *prover) serve(_ context.Context, all []standIn) (stop func(), err error) {
-	stop = func() {}
+// serve runs the auth callout service, if there is one.
+func (p *prover) serve(all []standIn) error {
 	if p.b.Service == nil {
-		return stop, nil
-	}
-	var running []*nats.Conn
-	stop = func() {
-		for _, nc := range running {
-			nc.Close()
-		}
+		return nil
 	}
 	c := p.b.Service.Config
 	for _, s := range all {
 		nc, err := nats.Connect("nats://"+p.fleet.Server(s.name).Addr(posture.Client.String()), nats.Name(proofName), quiet,
 			nats.UserInfo(c.User, c.Password), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectJitter(0, 0))
 		if err != nil {
-			stop()
-			return nil, fmt.Errorf("start the auth callout service: %w", err)
+			return fmt.Errorf("start the auth callout service: %w", err)
 		}
-		running = append(running, nc)
+		p.service = append(p.service, nc)
 		if err := callout.Serve(nc, c, func(error) {}); err != nil {
-			stop()
-			return nil, fmt.Errorf("start the auth callout service: %w", err)
+			return fmt.Errorf("start the auth callout service: %w", err)
 		}
 	}
-	p.service = running
-	return stop, nil
+	return nil
 }
 
 // await waits until the auth callout service is back.

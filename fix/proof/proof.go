@@ -115,7 +115,7 @@ const clusterName = "proof"
 // includes.
 func (p *prover) config(s standIn, fixed bool) string {
 	var w strings.Builder
-	w.WriteString(p.b.Found(p.place(s.name)))
+	found := p.b.Found(p.place(s.name))
 	in := map[string]string{}
 	last := ""
 	for _, i := range p.b.Includes() {
@@ -123,12 +123,16 @@ func (p *prover) config(s standIn, fixed bool) string {
 		if fixed {
 			include = fmt.Sprintf("include %q\n", i.File)
 		}
-		if i.Block == "" {
+		switch {
+		case i.User != nil:
+			found = strings.ReplaceAll(found, i.Mark, include)
+		case i.Block == "":
 			last = include
-		} else {
+		default:
 			in[i.Block] = i.Found + include
 		}
 	}
+	w.WriteString(found)
 	block := func(door posture.DoorKind, name, lines string) {
 		if s.has(door) {
 			fmt.Fprintf(&w, "%s {\n  listen: \"{{addr %q}}\"\n%s%s}\n", name, door, lines, in[name])
@@ -176,15 +180,13 @@ func (p *prover) run(ctx context.Context) (*Result, error) {
 	for _, s := range all {
 		before[s.name] = p.touch(ctx, s)
 	}
-	stop, err := p.serve(ctx, all)
-	if err != nil {
-		return nil, err
-	}
-	defer stop()
-	for _, s := range all {
-		if err := p.apply(ctx, s); err != nil {
-			return nil, err
+	defer func() {
+		for _, nc := range p.service {
+			nc.Close()
 		}
+	}()
+	if err := p.change(ctx, all); err != nil {
+		return nil, err
 	}
 	if err := p.await(ctx); err != nil {
 		return nil, err
@@ -200,10 +202,28 @@ func (p *prover) run(ctx context.Context) (*Result, error) {
 			return nil, err
 		}
 	}
-	if slices.Contains(p.doors, posture.Client) {
-		p.logins(ctx, all[0])
-	}
+	p.logins(ctx, all[0])
 	return &p.out, ctx.Err()
+}
+
+// change applies the bundle to all stand-ins. An auth callout service is started
+// first, as the bundle advises, unless the server knows users already: then it
+// refuses the service before.
+func (p *prover) change(ctx context.Context, all []standIn) error {
+	if !p.b.Asks() {
+		if err := p.serve(all); err != nil {
+			return err
+		}
+	}
+	for _, s := range all {
+		if err := p.apply(ctx, s); err != nil {
+			return err
+		}
+	}
+	if p.b.Asks() {
+		return p.serve(all)
+	}
+	return nil
 }
 
 // writeTLS lays certificates where the configuration says that they are.

@@ -42,6 +42,17 @@ func TestProves(t *testing.T) {
 		"named-system":               {Modes: []fix.Mode{fix.Users}, SystemAccount: "SYS"},
 		"beside-accounts-and-system": {Modes: []fix.Mode{fix.Users}, SystemAccount: "SYS", KeepAccounts: true},
 	}
+	// What the configuration has already: users without a password, beside a
+	// no_auth_user that is one of them.
+	nameOnly := &fix.Original{
+		NoAuthUser: "app",
+		Kept:       []string{"timeout: 5", `default_permissions: { publish: "a.>" }`},
+		Users:      []fix.Entry{{Name: "app", NameOnly: true, Text: "user: \"app\"\npassword: \"\"\n"}, {Name: "b c", NameOnly: true, Text: `user: "b c"`}, {Name: "other", Text: "user: other\npassword: other-password"}},
+		NameOnly:   []fix.Entry{{Name: "orders", Account: "ORDERS", NameOnly: true}},
+	}
+	for _, m := range []fix.Mode{fix.Users, fix.NKey, fix.Callout, fix.NoAuthUser, fix.Websocket, fix.MQTT} {
+		plans["name-only-"+string(m)] = fix.Plan{Modes: []fix.Mode{m}, Original: nameOnly, KeepAccounts: true}
+	}
 	for _, m := range fix.Modes() {
 		plans[string(m)] = fix.Plan{Modes: []fix.Mode{m}}
 	}
