@@ -99,6 +99,7 @@ func signingKeys(claims *jwt.AccountClaims) []posture.SigningKey {
 		k := posture.SigningKey{Key: printable(key)}
 		if user, ok := scope.(*jwt.UserScope); ok && user != nil {
 			k.Scoped = true
+			k.Bearer, k.Bound = user.Template.BearerToken, bound(&user.Template)
 			k.Open = openPermissions(&user.Template.Permissions)
 			if emptyPermissions(&user.Template.Permissions) {
 				// Such users get the account's defaults (nats-server
@@ -116,19 +117,16 @@ func emptyPermissions(p *jwt.Permissions) bool {
 	return p.Pub.Empty() && p.Sub.Empty() && p.Resp == nil
 }
 
-// openPermissions tells whether permissions restrict nothing at all.
-func openPermissions(p *jwt.Permissions) bool { return openPublish(p) && openSubscribe(p) }
-
-// openPublish: permission to respond takes away the leave to publish what is not
-// listed (nats-server opts.go, validateResponsePermissions).
-func openPublish(p *jwt.Permissions) bool {
-	return openList(&p.Pub) && (p.Resp == nil || slices.Contains(p.Pub.Allow, ">"))
+// openPermissions reports whether permissions leave everything open, to publish
+// and to subscribe.
+func openPermissions(p *jwt.Permissions) bool {
+	publish, subscribe := open(p)
+	return publish && subscribe
 }
 
-func openSubscribe(p *jwt.Permissions) bool { return openList(&p.Sub) }
-
-func openList(p *jwt.Permission) bool {
-	return len(p.Deny) == 0 && (len(p.Allow) == 0 || slices.Contains(p.Allow, ">"))
+func open(p *jwt.Permissions) (publish, subscribe bool) {
+	subjects := func(l *jwt.Permission) posture.Subjects { return posture.Subjects{Allow: l.Allow, Deny: l.Deny} }
+	return (&posture.Permissions{Publish: subjects(&p.Pub), Subscribe: subjects(&p.Sub), Responses: p.Resp != nil}).Open()
 }
 
 // limited: whether an account may use JetStream is no limit of what it may do

@@ -60,7 +60,8 @@ func TestPermissionsOfSigningKeys(t *testing.T) {
 		{"the defaults are narrow, and the scope says nothing", narrow, jwt.Permissions{}, false, false},
 		{"the defaults are narrow, and the scope says everything", narrow, everything, false, true},
 		{"the scope is narrow", jwt.Permissions{}, narrow, true, false},
-		{"everything but one thing", jwt.Permissions{Pub: jwt.Permission{Deny: jwt.StringList{"secret"}}}, everything, false, true},
+		{"everything but one thing", jwt.Permissions{Pub: jwt.Permission{Deny: jwt.StringList{"secret"}}}, everything, true, true},
+		{"wildcards without a name", jwt.Permissions{Pub: jwt.Permission{Allow: jwt.StringList{"*.>", "*"}}, Sub: jwt.Permission{Allow: jwt.StringList{"*.>", "*"}}}, narrow, true, false},
 		{"publishing alone is restricted", jwt.Permissions{Pub: jwt.Permission{Allow: jwt.StringList{"app.>"}}}, narrow, false, false},
 		{"only answers may be published", jwt.Permissions{Resp: &jwt.ResponsePermission{MaxMsgs: 1}}, narrow, false, false},
 	} {

@@ -63,6 +63,16 @@ func (p *Permissions) Restricted() bool {
 	return true
 }
 
+// Open reports of each direction whether subjects that nobody thought of are
+// left in it.
+func (p *Permissions) Open() (publish, subscribe bool) {
+	pub, sub := p.Publish.granted(plain), p.Subscribe.granted(belowLast)
+	if p.Responses && len(p.Publish.Allow) == 0 {
+		pub.allow = nil
+	}
+	return pub.open(), sub.open()
+}
+
 // grant is what one direction really grants, without queue groups.
 type grant struct{ allow, deny []string }
 

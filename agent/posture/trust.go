@@ -79,6 +79,8 @@ type SigningKey struct {
 	Key    string
 	Scoped bool // it prescribes the users' permissions
 	Open   bool // and those are: everything
+	Bearer bool // its users need no signature
+	Bound  bool // it restricts addresses, times or kinds of connection
 }
 
 // Export is a stream or a service that an account offers.

@@ -55,14 +55,14 @@ func Install(ctx context.Context, pkg, name, version string) (string, error) {
 	if isFile(binary) {
 		return binary, nil
 	}
-	if err := build(ctx, pkg+"@"+version, dir, binary); err != nil {
+	if err := build(ctx, pkg, version, dir, binary); err != nil {
 		return "", fmt.Errorf("%s %s: %w", name, version, err)
 	}
 	return binary, nil
 }
 
 // build fills dir with the executable in one step: it is complete or absent.
-func build(ctx context.Context, target, dir, binary string) error {
+func build(ctx context.Context, pkg, version, dir, binary string) error {
 	parent := filepath.Dir(dir)
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return err
@@ -73,19 +73,51 @@ func build(ctx context.Context, target, dir, binary string) error {
 	}
 	defer os.RemoveAll(tmp)
 
-	cmd := exec.CommandContext(ctx, "go", "install", target)
-	cmd.Dir = tmp
-	cmd.Env = append(os.Environ(),
-		"GOBIN="+tmp, "GOFLAGS=", "GOWORK=off", "CGO_ENABLED=0",
-		"GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go install: %w: %s", err, strings.TrimSpace(string(out)))
+	if err := install(ctx, tmp, pkg, version, filepath.Base(binary)); err != nil {
+		return err
 	}
 	if err := os.Rename(tmp, dir); err != nil {
 		if isFile(binary) {
 			return nil // another process was faster
 		}
 		return errors.Join(err, errors.New("move the build into place"))
+	}
+	return nil
+}
+
+// repository is the module of a package, for those that this is used for.
+var repository = regexp.MustCompile(`^github\.com/[^/]+/[^/]+(?:/v\d+)?`)
+
+// install puts the executable into dir. "go install" asks the proxy for all
+// versions of the module, to warn of a deprecated one. A proxy that has the
+// version and does not list it is asked by a module that requires just that.
+func install(ctx context.Context, dir, pkg, version, name string) error {
+	run := func(folder string, args ...string) error {
+		cmd := exec.CommandContext(ctx, "go", args...)
+		cmd.Dir = folder
+		cmd.Env = append(os.Environ(),
+			"GOBIN="+dir, "GOFLAGS=", "GOWORK=off", "CGO_ENABLED=0",
+			"GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("go %s: %w: %s", args[0], err, strings.TrimSpace(string(out)))
+		}
+		return nil
+	}
+	refused := run(dir, "install", pkg+"@"+version)
+	if refused == nil {
+		return nil
+	}
+	module, err := os.MkdirTemp("", "natsentry-build-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(module)
+	text := fmt.Sprintf("module build\n\ngo 1.25\n\nrequire %s %s\n", repository.FindString(pkg), version)
+	if err := os.WriteFile(filepath.Join(module, "go.mod"), []byte(text), 0o600); err != nil {
+		return err
+	}
+	if err := run(module, "build", "-mod=mod", "-o", filepath.Join(dir, name), pkg); err != nil {
+		return errors.Join(refused, err)
 	}
 	return nil
 }
