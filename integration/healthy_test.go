@@ -5,14 +5,16 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
 
-	"github.com/natsentry/natsentry/agent/check"
+	"github.com/natsentry/natsentry/agent"
 	"github.com/natsentry/natsentry/agent/collect"
 	"github.com/natsentry/natsentry/integration/fleet"
 )
@@ -65,42 +67,96 @@ func (n *realNsc) creds(account, user string) string {
 	return found[0]
 }
 
-// TestHealthySystemMadeByNsc holds the exact list of findings of systems that
-// were made as the documentation of nsc says, and that nothing is wrong with: at
-// most one finding for one decision of the operator.
-func TestHealthySystemMadeByNsc(t *testing.T) {
-	t.Parallel()
-	n := newRealNsc(t)
-	n.run("add operator --generate-signing-key --sys --name ACME")
-	n.run("edit operator --service-url nats://127.0.0.1:4222 --account-jwt-server-url nats://127.0.0.1:4222")
+// system starts three servers of an operator that nsc has made, with one user in
+// each account.
+func (n *realNsc) system() (f *fleet.Fleet, nc *nats.Conn) {
+	n.t.Helper()
 	for _, account := range []string{"APP", "ORDERS"} {
 		n.run("add account --name", account)
 		n.run("add user --name", strings.ToLower(account), "--account", account)
 	}
 	config := n.config()
-	f := start(t,
+	f = start(n.t,
 		fleet.Spec{Name: "n1", Config: config + clustered("c", "n2", "n3")},
 		fleet.Spec{Name: "n2", Config: config + clustered("c", "n1", "n3")},
 		fleet.Spec{Name: "n3", Config: config + clustered("c", "n1", "n2")},
 	)
 	sys := nats.UserCredentials(n.creds("SYS", "sys"))
-	if err := f.WaitActive(t.Context(), f.Server("n1").URL(), 3, sys); err != nil {
-		t.Fatal(err)
+	if err := f.WaitActive(n.t.Context(), f.Server("n1").URL(), 3, sys); err != nil {
+		n.t.Fatal(err)
 	}
 	n.run("push --all --account-jwt-server-url", f.Server("n1").URL())
 	for _, s := range f.Servers() {
-		connect(t, s.URL(), nats.UserCredentials(n.creds("APP", "app")))
-		connect(t, s.URL(), nats.UserCredentials(n.creds("ORDERS", "orders")))
+		connect(n.t, s.URL(), nats.UserCredentials(n.creds("APP", "app")))
+		connect(n.t, s.URL(), nats.UserCredentials(n.creds("ORDERS", "orders")))
 	}
-	state := sweep(t, auditor(t, connect(t, f.Server("n1").URL(), sys), collect.Config{Timeout: 20 * time.Second}))
-	var got []string
-	for i := range state.Findings {
-		x := &state.Findings[i]
-		got = append(got, fmt.Sprintf("%s %s %s: %s", x.Severity, x.Check, x.Cause, x.Summary))
+	return f, connect(n.t, f.Server("n1").URL(), sys)
+}
+
+// TestHealthySystemMadeByNsc holds the exact list of findings of systems that
+// nsc has made and that nothing is wrong with: at most one finding for one
+// decision of the operator, and information only.
+func TestHealthySystemMadeByNsc(t *testing.T) {
+	t.Parallel()
+	everyAccount := []string{
+		"info JWT_014 3 accounts that may have bearer users: APP, ORDERS, SYS",
+		"info JWT_015 3 accounts that restrict nothing by default: APP, ORDERS, SYS",
+		"info JWT_016 3 accounts without limits: APP, ORDERS, SYS",
+		"info JWT_030 3 accounts with connected users whose JWT never expires: APP, ORDERS, SYS",
+		"info JWT_033 3 accounts with connected users who may come from anywhere, in any way: APP, ORDERS, SYS",
 	}
-	slices.Sort(got)
-	for _, g := range got {
-		t.Log(g)
+	for _, c := range []struct {
+		name string
+		make func(*realNsc)
+		more []string
+	}{
+		{"as documented", func(n *realNsc) {
+			n.run("add operator --generate-signing-key --sys --name ACME")
+			n.run("edit operator --service-url nats://127.0.0.1:4222 --account-jwt-server-url nats://127.0.0.1:4222")
+		}, []string{
+			"info JWT_002 operator ACME does not insist on signing keys",
+			"info JWT_005 operator ACME names 1 URL without TLS",
+			"info JWT_012 2 accounts without signing keys: APP, ORDERS",
+		}},
+		{"nothing but defaults", func(n *realNsc) { n.run("add operator --sys --name ACME") }, []string{
+			"info JWT_001 operator ACME has no signing keys: its identity key signs accounts",
+			"info JWT_012 2 accounts without signing keys: APP, ORDERS",
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			n := newRealNsc(t)
+			c.make(n)
+			_, nc := n.system()
+			a, err := agent.New(nc, agent.Config{System: "test", Collect: collect.Config{Timeout: 20 * time.Second, Once: true}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(a.Close)
+			state := sweep(t, a)
+			if gaps := state.Report().Coverage.Gaps; len(gaps) != 0 {
+				t.Errorf("gaps: %v", gaps)
+			}
+			key := regexp.MustCompile(` \([A-Z0-9]{10}…\)`)
+			var got []string
+			for i := range state.Findings {
+				x := &state.Findings[i]
+				got = append(got, key.ReplaceAllString(fmt.Sprintf("%s %s %s", x.Severity, x.Check, x.Summary), ""))
+			}
+			want := slices.Concat(everyAccount, c.more)
+			slices.Sort(want)
+			slices.Sort(got)
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
 	}
-	_ = check.Fail
+}
+
+// TestPinnedNsc: the release that is built here is the one that people run.
+func TestPinnedNsc(t *testing.T) {
+	t.Parallel()
+	if text := string(must(os.ReadFile("../Taskfile.yml"))); !strings.Contains(text, "  NSC: "+nscRelease+"\n") {
+		t.Errorf("Taskfile.yml does not pin nsc %s", nscRelease)
+	}
 }

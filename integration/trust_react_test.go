@@ -33,20 +33,20 @@ func TestPushIsFollowed(t *testing.T) {
 	f, nc := members(t, op, func() string { return op.Config() }, "n1", "n2")
 	v := keepWatch(t, nc, -1, func(c *agent.Config) { c.AccountInterval = neverAgain; c.Probe.Off = true })
 	pusher := connect(t, f.Server("n2").URL(), auditorOf(&op.System))
-	bearers := func(allowed bool) {
+	exports := func(list ...*jwt.Export) {
 		t.Helper()
-		if err := op.Sign(&op.App, func(c *jwt.AccountClaims) { c.Limits.DisallowBearer = !allowed }); err != nil {
+		if err := op.Sign(&op.App, func(c *jwt.AccountClaims) { c.Exports = list }); err != nil {
 			t.Fatal(err)
 		}
 		push(t, pusher, op.App.JWT)
 	}
 	began := time.Now()
-	bearers(true)
-	v.toldOf(t, "JWT_014", op.App.Public, finding.Opened)
+	exports(&jwt.Export{Subject: "orders.>", Type: jwt.Stream})
+	v.toldOf(t, "JWT_017", op.App.Public, finding.Opened)
 	t.Logf("opened %s after the push", time.Since(began).Round(time.Millisecond))
 	began = time.Now()
-	bearers(false)
-	v.toldOf(t, "JWT_014", op.App.Public, finding.Resolved)
+	exports()
+	v.toldOf(t, "JWT_017", op.App.Public, finding.Resolved)
 	t.Logf("resolved %s after the push", time.Since(began).Round(time.Millisecond))
 
 	// A new account, that nobody knew of.

@@ -1,6 +1,9 @@
 package check
 
 import (
+	"cmp"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -12,10 +15,41 @@ import (
 func verdict(t *testing.T, c *Check, snap *posture.Snapshot) Result {
 	t.Helper()
 	results := c.judgeAlone(snap, DefaultPolicy())
-	if len(results) != 1 {
+	if len(results) != 1 && c.Together == "" || len(results) == 0 {
 		t.Fatalf("%s: %d results", c.ID, len(results))
 	}
-	return results[0]
+	// What accounts have in common is reported of the system.
+	return slices.MaxFunc(results, func(a, b Result) int { return cmp.Compare(weight(a.Outcome), weight(b.Outcome)) })
+}
+
+// TestTogether: what is common to accounts is one finding of the system, and
+// what is not keeps its account.
+func TestTogether(t *testing.T) {
+	named := func(name string, change func(*posture.Claim)) *posture.Account {
+		a := account(change)
+		a.ID, a.Name = "A"+name, name
+		return a
+	}
+	open := func(c *posture.Claim) { c.OpenDefaults = true }
+	scoped := func(c *posture.Claim) { c.SigningKeys = []posture.SigningKey{{Key: "AKEY", Scoped: true, Open: true}} }
+	results := jwt015.judgeAlone(accounts(named("APP", open), named("KEYS", scoped), named("OK", func(*posture.Claim) {}), named("ORDERS", open)), DefaultPolicy())
+	got := map[string]string{}
+	for _, r := range results {
+		got[r.Scope.Name] = r.Outcome.String() + ": " + r.Summary
+		if r.Scope.Kind == KindSystem && (r.Severity != Info || len(r.Evidence) != 2 || !strings.HasPrefix(r.Evidence[1].Value, "ORDERS (AORDERS): ")) {
+			t.Errorf("%s, %v", r.Severity, r.Evidence)
+		}
+	}
+	want := map[string]string{
+		"":       "fail: 2 accounts that restrict nothing by default: APP, ORDERS",
+		"APP":    "not applicable: reported once for all accounts",
+		"ORDERS": "not applicable: reported once for all accounts",
+		"KEYS":   "fail: account KEYS (AKEYS) has 1 scoped signing key whose users may do everything",
+		"OK":     "pass: its default permissions and scoped signing keys restrict users",
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("%v", got)
+	}
 }
 
 func TestWhoMaySignAccounts(t *testing.T) {

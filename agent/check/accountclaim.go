@@ -30,6 +30,13 @@ func claimCheck(judge func(Policy, *posture.Snapshot, Account, claimed) Verdict)
 	}
 }
 
+// common fails an account for what the tools make of every account. Its summary,
+// if it has one, begins that of its evidence.
+func common(evidence ...posture.Evidence) Verdict {
+	v := Verdict{Outcome: Fail, Severity: Info, Common: true}
+	return v.with(NoSeverity, evidence...)
+}
+
 func weight(o Outcome) int {
 	switch o {
 	case Fail:
@@ -78,9 +85,10 @@ func effective(a Account) (claims []claimed, why Verdict) {
 }
 
 var jwt012 = &Check{
-	ID: "JWT_012", Severity: Warning,
-	Title: "account without signing keys",
-	Doc:   "Users can only be signed by the account's identity key, which then has to be at hand whenever somebody gets a user. When it leaks, the account has to be replaced; a signing key can be taken away, and its users with it. Where the operator insists on signing keys, nobody can log in to such an account.",
+	ID: "JWT_012", Severity: Info,
+	Title:    "account without signing keys",
+	Doc:      "Users can only be signed by the account's identity key, which then has to be at hand whenever somebody gets a user. When it leaks, the account has to be replaced; a signing key can be taken away, and its users with it. That is how nsc makes accounts, so it is reported once for all of them. Where the operator insists on signing keys, nobody can log in to such an account: a warning, for each.",
+	Together: "without signing keys",
 	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, a Account, c claimed) Verdict {
 		if n := len(c.claim.SigningKeys); n > 0 {
 			return pass("it has %s", count(n, "signing key"))
@@ -88,10 +96,10 @@ var jwt012 = &Check{
 		for i := range a.trust.all {
 			if o := (&Operator{Operator: a.trust.all[i]}); o.Strict && slices.Contains(o.SigningKeys, c.claim.Issuer) {
 				return fail(causeNoSigner, "account %s has no signing keys, and its operator insists on them: nobody can log in", title(a.Name, a.ID)).
-					with(NoSeverity, reported(c.source, "no signing_keys"), o.shown("strict_signing_key_usage", "true"))
+					with(Warning, reported(c.source, "no signing_keys"), o.shown("strict_signing_key_usage", "true"))
 			}
 		}
-		return fail("", "account %s has no signing keys: its identity key signs users", title(a.Name, a.ID)).with(NoSeverity, reported(c.source, "no signing_keys"))
+		return common(reported(c.source, "no signing_keys"))
 	}),
 	Remedy: Remedy{Text: "`nsc edit account NAME --sk generate` makes one; `nsc edit signing-key --account NAME --sk generate --role ROLE --allow-pub SUBJECTS --allow-sub SUBJECTS` makes one that prescribes what its users may do. " + pushed +
 		"Connected clients stay. Then sign the users anew by it (`nsc add user -K SIGNING_KEY`), and take the identity key offline."},
@@ -125,14 +133,15 @@ var jwt013 = &Check{
 }
 
 var jwt014 = &Check{
-	ID: "JWT_014", Severity: Warning,
-	Title: "account allows bearer users",
-	Doc:   "A bearer user's JWT is all it takes to log in: it needs no key, and every server, proxy, log and CONNECT event that sees it once can use it. An account without disallow_bearer takes such users, whoever of its signers makes one.",
+	ID: "JWT_014", Severity: Info,
+	Title:    "account allows bearer users",
+	Doc:      "A bearer user's JWT is all it takes to log in: it needs no key, and every server, proxy, log and CONNECT event that sees it once can use it. An account without disallow_bearer takes such users, whoever of its signers makes one. That is how nsc makes accounts, so it is reported once for all of them; JWT_032 warns of bearers that are connected.",
+	Together: "that may have bearer users",
 	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, a Account, c claimed) Verdict {
 		if !c.claim.BearerUsers {
 			return pass("bearer users are turned away")
 		}
-		return fail("", "account %s takes users whose JWT is all they need", title(a.Name, a.ID)).with(NoSeverity, reported(c.source+" limits.disallow_bearer", "absent"))
+		return common(reported(c.source+" limits.disallow_bearer", "absent"))
 	}),
 	Remedy: Remedy{Text: "See that no client needs it (websocket and MQTT ones may; JWT_032 names those that are connected), then `nsc edit account NAME --disallow-bearer`. " + pushed + "Bearer users that are connected are dropped, and do not come back."},
 	Refs:   []string{refOperator},
@@ -140,8 +149,9 @@ var jwt014 = &Check{
 
 var jwt015 = &Check{
 	ID: "JWT_015", Severity: Info,
-	Title: "users may do everything by default",
-	Doc:   "A user of the account whose own JWT says nothing of permissions may publish and subscribe to everything: the account's default permissions restrict nothing. Or they do, and a scoped signing key prescribes permissions that restrict nothing; one that prescribes none gives the account's defaults.",
+	Together: "that restrict nothing by default",
+	Title:    "users may do everything by default",
+	Doc:      "A user of the account whose own JWT says nothing of permissions may publish and subscribe to everything: the account's default permissions restrict nothing. Or they do, and a scoped signing key prescribes permissions that restrict nothing; one that prescribes none gives the account's defaults. Defaults that restrict nothing are how nsc makes accounts, and are reported once for all of them.",
 	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, a Account, c claimed) Verdict {
 		var open []string
 		for _, k := range c.claim.SigningKeys {
@@ -152,7 +162,7 @@ var jwt015 = &Check{
 		v := pass("its default permissions and scoped signing keys restrict users")
 		switch {
 		case c.claim.OpenDefaults:
-			v = fail("", "account %s restricts nothing by default", title(a.Name, a.ID)).with(NoSeverity, reported(c.source+" default_permissions", "none that restrict"))
+			return common(reported(c.source+" default_permissions", "none that restrict"))
 		case len(open) > 0:
 			v = fail(causeScopedKey, "account %s has %s whose users may do everything", title(a.Name, a.ID), count(len(open), "scoped signing key"))
 		}
@@ -170,13 +180,14 @@ var jwt015 = &Check{
 
 var jwt016 = &Check{
 	ID: "JWT_016", Severity: Info,
-	Title: "account without limits",
-	Doc:   "Nothing keeps one account's clients from taking all connections, subscriptions and bandwidth of the servers. Limits of connections, leafnodes, subscriptions, data and payload count; any one of them will do.",
+	Together: "without limits",
+	Title:    "account without limits",
+	Doc:      "Nothing keeps one account's clients from taking all connections, subscriptions and bandwidth of the servers. Limits of connections, leafnodes, subscriptions, data and payload count; any one of them will do. That is how nsc makes accounts, so it is reported once for all of them.",
 	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, a Account, c claimed) Verdict {
 		if c.claim.Limited {
 			return pass("something is limited")
 		}
-		return fail("", "account %s has no limits", title(a.Name, a.ID)).with(NoSeverity, reported(c.source+" limits", "conn, leaf, subs, data, payload: none"))
+		return common(reported(c.source+" limits", "conn, leaf, subs, data, payload: none"))
 	}),
 	Remedy: Remedy{Text: "`nsc edit account NAME --conns 1000 --subscriptions 10000 --payload 1048576`, with numbers well above what the account uses today (`nats server report accounts`). " + pushed + "Clients beyond a new limit of connections are disconnected."},
 	Refs:   []string{refAccounts},

@@ -84,6 +84,7 @@ type Verdict struct {
 	Cause    posture.Cause
 	Summary  string // one sentence; of an Unknown, why
 	Evidence []posture.Evidence
+	Common   bool     // a default that harms nobody by itself: it fails, and is reported once for all accounts
 	Ask      []string // of an Unknown: ids of servers that, asked again who is inside, may settle it
 }
 
@@ -147,6 +148,10 @@ type Check struct {
 	Account  func(Policy, *posture.Snapshot, Account) Verdict
 	Inside   func(Policy, *posture.Snapshot, *Inside) Verdict
 	Advisory func(Policy, *posture.Snapshot, *posture.Server, *advisory.Advisory, advisory.Answer) Verdict
+
+	// Together says, after a number of accounts, what those have in common of
+	// which a verdict is Common.
+	Together string
 
 	// Config judges a configuration, where running servers are judged in another
 	// way than by Server.

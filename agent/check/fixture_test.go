@@ -348,7 +348,7 @@ var fixtures = map[string]struct {
 		unknown: operated(asIs, jwtUser("UA", func(c *posture.UserClaim) { c.Scoped, c.Bound = true, false })),
 	},
 	"JWT_034": {
-		fail:    operated(asIs, jwtUser("UA", hasAll)),
+		fail:    operated(asIs, jwtUser("UA", func(c *posture.UserClaim) { c.OpenPub, c.OpenSub = true, true })),
 		pass:    operated(asIs, jwtUser("UA", nil)),
 		unknown: operated(nil, jwtUser("UA", hasAll)),
 	},

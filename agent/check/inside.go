@@ -143,7 +143,7 @@ func (in *Inside) pick(match func(*Member) bool) []*crowd {
 }
 
 func (c *Check) judgeInside(out []Result, snap *posture.Snapshot, policy Policy, insides []*Inside) []Result {
-	nameless := unnamed(snap)
+	nameless, from := unnamed(snap), len(out)
 	var looked time.Time
 	for _, s := range snap.Servers {
 		if s.Everyone.At.After(looked) {
@@ -165,7 +165,7 @@ func (c *Check) judgeInside(out []Result, snap *posture.Snapshot, policy Policy,
 		}
 		out = append(out, Result{Check: c, Scope: scope, Looked: looked, Pending: len(v.Ask) > 0, Verdict: v})
 	}
-	return out
+	return c.together(out, from)
 }
 
 // unclear counts the sessions that a check cannot judge.

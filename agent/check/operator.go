@@ -1,6 +1,7 @@
 package check
 
 import (
+	"slices"
 	"time"
 
 	"github.com/natsentry/natsentry/agent/posture"
@@ -19,9 +20,9 @@ const restartOperator = "Servers read the operator JWT at their start only: put 
 
 var jwt001 = &Check{
 	Sight: Both,
-	ID:    "JWT_001", Severity: Warning,
+	ID:    "JWT_001", Severity: Info,
 	Title: "operator without signing keys",
-	Doc: "Accounts can only be signed by the operator's identity key, which then has to be at hand whenever an account changes. Whoever gets hold of it owns everything, and it cannot be replaced without replacing the operator; a signing key can. " +
+	Doc: "Accounts can only be signed by the operator's identity key, which then has to be at hand whenever an account changes. Whoever gets hold of it owns everything, and it cannot be replaced without replacing the operator; a signing key can. nsc makes operators without one unless it is told otherwise. " +
 		"Judged by the operator's claim that servers show in VARZ trusted_operators_claim.",
 	Operator: func(_ Policy, _ *posture.Snapshot, o Operator) Verdict {
 		if len(o.SigningKeys) > 0 {
@@ -36,12 +37,15 @@ var jwt001 = &Check{
 
 var jwt002 = &Check{
 	Sight: Both,
-	ID:    "JWT_002", Severity: Warning,
+	ID:    "JWT_002", Severity: Info,
 	Title: "identity keys may sign",
-	Doc:   "Without strict signing key usage, servers take accounts that the operator's identity key has signed as well as those of signing keys, and users that an account's identity key has signed: the keys that should be locked away still work, and their use goes unnoticed.",
+	Doc:   "Without strict signing key usage, servers take accounts that the operator's identity key has signed as well as those of signing keys, and users that an account's identity key has signed: the keys that should be locked away still work, and their use goes unnoticed. That is how nsc makes operators. Of one without signing keys JWT_001 speaks.",
 	Operator: func(_ Policy, _ *posture.Snapshot, o Operator) Verdict {
-		if o.Strict {
+		switch {
+		case o.Strict:
 			return pass("only signing keys may sign accounts")
+		case len(o.SigningKeys) == 0:
+			return Verdict{Outcome: NotApplicable, Summary: "it has no signing keys"}
 		}
 		return fail("", "operator %s does not insist on signing keys", title(o.Name, o.Key)).with(NoSeverity, o.shown("strict_signing_key_usage", "absent"))
 	},
@@ -94,8 +98,9 @@ var jwt005 = &Check{
 		if len(o.Plaintext) == 0 {
 			return pass("it names no such URL")
 		}
-		return fail("", "operator %s names %s without TLS", title(o.Name, o.Key), count(len(o.Plaintext), "URL")).
-			with(NoSeverity, o.shown("operator_service_urls, account_server_url", list(o.Plaintext)))
+		urls := slices.Compact(slices.Sorted(slices.Values(o.Plaintext))) // nsc knows one for both
+		return fail("", "operator %s names %s without TLS", title(o.Name, o.Key), count(len(urls), "URL")).
+			with(NoSeverity, o.shown("operator_service_urls, account_server_url", list(urls)))
 	},
 	Remedy: Remedy{Text: "Add the TLS URL and remove the other: `nsc edit operator --service-url tls://HOST:4222 --rm-service-url nats://HOST:4222`; for the account server `nsc edit operator --account-jwt-server-url tls://HOST:4222`. Servers do not use these URLs: they need not be restarted for it."},
 	Refs:   []string{refNscOperator},

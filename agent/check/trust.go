@@ -1,6 +1,8 @@
 package check
 
 import (
+	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/natsentry/natsentry/agent/posture"
@@ -98,7 +100,7 @@ func (c *Check) judgeAccounts(out []Result, snap *posture.Snapshot, policy Polic
 	if snap.Trust == nil {
 		return out
 	}
-	trust := trusteesOf(snap)
+	trust, from := trusteesOf(snap), len(out)
 	for _, a := range snap.Trust.Accounts {
 		scope := Scope{Kind: KindAccount, Account: a.ID, Name: a.Name}
 		v := unknown("it was not looked at yet")
@@ -110,5 +112,44 @@ func (c *Check) judgeAccounts(out []Result, snap *posture.Snapshot, policy Polic
 		}
 		out = append(out, Result{Check: c, Scope: scope, Looked: a.At, Verdict: v})
 	}
-	return out
+	return c.together(out, from)
+}
+
+// together reports once, of the system, what is Common to several accounts: what
+// the operator decided once, or left as the tools make it, is one finding however
+// many accounts there are.
+func (c *Check) together(out []Result, from int) []Result {
+	if c.Together == "" || len(out) == from {
+		return out
+	}
+	all := Result{Check: c, Scope: Scope{Kind: KindSystem}, Verdict: Verdict{Outcome: NotApplicable, Summary: "no account that this is about"}}
+	var names []string
+	for i := from; i < len(out); i++ {
+		r := &out[i]
+		if r.Looked.After(all.Looked) {
+			all.Looked = r.Looked
+		}
+		switch {
+		case r.Common && r.Outcome == Fail:
+			name := title(r.Scope.Name, r.Scope.Account)
+			names = append(names, cmp.Or(r.Scope.Name, short(r.Scope.Account)))
+			e := r.Evidence[0]
+			e.Value = name + ": " + r.Summary + e.Value
+			all.Evidence = append(all.Evidence, e)
+			r.Verdict = Verdict{Outcome: NotApplicable, Common: true, Summary: "reported once for all accounts"}
+		case weight(r.Outcome) > weight(all.Outcome) && r.Outcome != Fail:
+			all.Verdict = Verdict{Outcome: r.Outcome, Summary: map[Outcome]string{
+				Pass: "no account is as the tools make it", Unknown: "of some accounts it is unknown",
+			}[r.Outcome], Evidence: all.Evidence}
+		}
+	}
+	if len(names) > 0 {
+		slices.Sort(names)
+		evidence := all.Evidence[:min(len(all.Evidence), shownSessions)]
+		if n := len(all.Evidence) - len(evidence); n > 0 {
+			evidence = append(slices.Clip(evidence), reported("accounts", fmt.Sprintf("and %d more", n)))
+		}
+		all.Verdict = fail("", "%s %s: %s", count(len(names), "account"), c.Together, list(names)).with(Info, evidence...)
+	}
+	return append(out, all)
 }

@@ -18,18 +18,25 @@ const (
 // whether he fails, and Unknown where his JWT cannot tell.
 type userCheck struct {
 	bad    func(snap *posture.Snapshot, in *Inside, m *Member) Outcome
-	what   string              // there is to say of those who fail
-	fine   string              // of a Pass
-	more   func(*crowd) string // of the evidence
-	system Severity            // in the system account, unless it is natsentry alone who fails
+	what   string                      // there is to say of those who fail
+	fine   string                      // of a Pass
+	more   func(*crowd) string         // of the evidence
+	system Severity                    // in the system account, unless it is natsentry alone who fails
+	common bool                        // who fails is as the tools make users
+	apart  func(*Inside, *Member) bool // another check speaks of them; nil: of nobody
+	other  string                      // which one
 }
 
 func (u userCheck) inside(_ Policy, snap *posture.Snapshot, in *Inside) Verdict {
 	if !in.Operator {
 		return notOperator()
 	}
+	apart := 0
 	outcome := func(m *Member) Outcome {
 		switch {
+		case u.apart != nil && m.Claim != nil && u.apart(in, m):
+			apart++
+			return NotApplicable
 		case m.Claim != nil || m.Login == posture.LoginBearer:
 			return u.bad(snap, in, m)
 		case m.secretly():
@@ -45,11 +52,17 @@ func (u userCheck) inside(_ Policy, snap *posture.Snapshot, in *Inside) Verdict 
 	case len(bad) > 0:
 		v := fail("", "%s of account %s %s", count(len(bad), "connected user"), in.name(), u.what)
 		if in.System && !own {
-			v = v.with(u.system)
+			return show(v.with(u.system), bad, u.more)
+		}
+		if u.common {
+			v = common(v.Evidence...)
+			v.Summary = count(len(bad), "connected user") + ", such as "
 		}
 		return show(v, bad, u.more)
 	case unclear > 0:
 		return unknown("the servers do not show it of %s", count(unclear, "session"))
+	case apart > 0:
+		return Verdict{Outcome: NotApplicable, Summary: u.other}
 	default:
 		return pass("%s", u.fine)
 	}
@@ -63,9 +76,10 @@ func outcomeOf(bad bool) Outcome {
 }
 
 var jwt030 = &Check{
-	ID: "JWT_030", Severity: Warning,
-	Title: "users whose JWT never expires",
-	Doc: "Whoever gets hold of such credentials has them until somebody notices and revokes the user. Critical in the system account, where natsentry's own user alone makes a warning. " +
+	ID: "JWT_030", Severity: Info,
+	Title:    "users whose JWT never expires",
+	Together: "with connected users whose JWT never expires",
+	Doc: "Whoever gets hold of such credentials has them until somebody notices and revokes the user. Critical in the system account, where natsentry's own user alone does not count more than others. That is how nsc makes users, so it is reported once for all other accounts, and harms nobody until credentials leak. " +
 		"Judged by the JWTs of those who are connected; servers do not show those of bearers.",
 	Needs: everyoneInputs,
 	Inside: userCheck{
@@ -77,7 +91,7 @@ var jwt030 = &Check{
 		},
 		what: "with a JWT that never expires", fine: "the JWTs of all who are connected expire",
 		more:   func(c *crowd) string { return "issued " + clock(c.members[0].Claim.Issued) },
-		system: Critical,
+		system: Critical, common: true,
 	}.inside,
 	Remedy: Remedy{Text: "Issue the credentials anew with an end: `nsc edit user --account NAME --name USER --expiry 90d`, then `nsc generate creds`, and give them to the client before the old user is revoked. A client is dropped when its JWT ends, and comes back with the new one."},
 	Refs:   []string{refOperator},
@@ -107,7 +121,7 @@ var jwt032 = &Check{
 	ID: "JWT_032", Severity: Warning,
 	Title: "users who are let in without a signature",
 	Doc: "A bearer's JWT is all that it takes to be let in: whoever sees it once, in a file, a URL or a log, is that user. A server's default_sentinel is one too. " +
-		"Users of scoped signing keys are bearers where the key says so, which their own JWT does not show: they stay unknown while the account allows bearers.",
+		"Users of scoped signing keys are bearers where the key in the account's claims says so, which their own JWT does not show: where those claims are not known they stay unknown.",
 	Needs: everyoneInputs,
 	Inside: userCheck{
 		bad: func(_ *posture.Snapshot, in *Inside, m *Member) Outcome {
@@ -115,7 +129,11 @@ var jwt032 = &Check{
 				if c := in.inForce(m); c != nil && !c.BearerUsers {
 					return Pass
 				}
-				return Unknown
+				key := in.signer(m)
+				if key == nil {
+					return Unknown
+				}
+				return outcomeOf(key.Bearer)
 			}
 			return outcomeOf(m.Login == posture.LoginBearer)
 		},
@@ -127,17 +145,26 @@ var jwt032 = &Check{
 
 var jwt033 = &Check{
 	ID: "JWT_033", Severity: Info,
-	Title: "users who may come from anywhere, in any way",
-	Doc:   "Their JWT restricts neither addresses, nor times, nor kinds of connection, so that stolen credentials work from everywhere. What a scoped signing key prescribes is not looked at: its users stay unknown.",
-	Needs: everyoneInputs,
+	Together: "with connected users who may come from anywhere, in any way",
+	Title:    "users who may come from anywhere, in any way",
+	Doc:      "Their JWT restricts neither addresses, nor times, nor kinds of connection, so that stolen credentials work from everywhere: all addresses of one family, all day, and all kinds of connection restrict nothing. Of a scoped user the signing key in the account's claims says it. That is how nsc makes users, so it is reported once for all accounts.",
+	Needs:    everyoneInputs,
 	Inside: userCheck{
-		bad: func(_ *posture.Snapshot, _ *Inside, m *Member) Outcome {
-			if m.Claim == nil || m.Claim.Scoped {
+		bad: func(_ *posture.Snapshot, in *Inside, m *Member) Outcome {
+			if m.Claim == nil {
 				return Unknown
+			}
+			if m.Claim.Scoped {
+				key := in.signer(m)
+				if key == nil {
+					return Unknown
+				}
+				return outcomeOf(!key.Bound)
 			}
 			return outcomeOf(!m.Claim.Bound)
 		},
 		what: "bound to no address, time or kind of connection", fine: "all who are connected are bound to addresses, times or kinds of connection", more: nothingMore,
+		common: true,
 	}.inside,
 	Remedy: Remedy{Text: "Name the networks that a user comes from, and the kinds of connection that he needs: `nsc edit user --account NAME --name USER --source-network 10.0.0.0/8 --conn-type STANDARD`, then give the client its new credentials. It needs none to stay connected."},
 	Refs:   []string{refOperator},
@@ -147,7 +174,7 @@ var jwt034 = &Check{
 	ID: "JWT_034", Severity: Warning,
 	Title: "users who may publish and subscribe to everything",
 	Doc: "Nothing in the user's JWT, in its scoped signing key or in the account's default permissions restricts what he may publish and subscribe to in his account. " +
-		"An empty JWT alone does not say so: a scoped user's always is. Where the account's claims are not known such users stay unknown.",
+		"An empty JWT alone does not say so: a scoped user's always is. Where the account's claims are not known such users stay unknown. Users who have nothing but the account's defaults are left to JWT_015, except in the system account, where they may stop servers: there only natsentry's own is.",
 	Needs: everyoneInputs,
 	Inside: userCheck{
 		bad: func(_ *posture.Snapshot, in *Inside, m *Member) Outcome {
@@ -161,6 +188,11 @@ var jwt034 = &Check{
 			return outcomeOf(open)
 		},
 		what: "free to publish and subscribe to everything", fine: "all who are connected are restricted", more: nothingMore,
+		apart: func(in *Inside, m *Member) bool {
+			c := in.inForce(m)
+			return m.Claim.Defaults && c != nil && c.OpenDefaults && in.signer(m) == nil && (!in.System || m.Ours)
+		},
+		other: "those who are connected have the account's default permissions: see JWT_015",
 	}.inside,
 	Remedy: Remedy{Text: "Allow what the client needs: `nsc edit user --account NAME --name USER --allow-pub a.> --allow-sub b.>` and give it its new credentials, or `nsc edit account --name NAME --allow-pub a.>` for all who have no permissions of their own, which holds at once for those who are connected. Better sign users by scoped keys, one for each role."},
 	Refs:   []string{refSigningKeys},
@@ -186,6 +218,21 @@ func (in *Inside) inForce(m *Member) *posture.Claim {
 		}
 	}
 	return shared
+}
+
+// signer is the scoped signing key of a session's user; nil where it is none, or
+// is not known.
+func (in *Inside) signer(m *Member) *posture.SigningKey {
+	c := in.inForce(m)
+	if c == nil || m.Claim == nil {
+		return nil
+	}
+	for i := range c.SigningKeys {
+		if k := &c.SigningKeys[i]; k.Key == m.Claim.Issuer && k.Scoped {
+			return k
+		}
+	}
+	return nil
 }
 
 // unrestricted tells whether a user may publish and subscribe to everything in
