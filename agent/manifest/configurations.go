@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/natsentry/natsentry/agent/conffile"
+	"github.com/natsentry/natsentry/agent/conffile/form"
 	"github.com/natsentry/natsentry/agent/posture"
 )
 
@@ -22,11 +23,12 @@ type Configuration struct {
 }
 
 // ErrNone tells that there is no configuration among the objects.
-var ErrNone = errors.New("there is no configuration of nats-server among these Kubernetes objects: no container runs it, and no ConfigMap or Secret has a key *.conf")
+var ErrNone = errors.New("there is no configuration of nats-server among these Kubernetes objects: no container runs it, and no ConfigMap or Secret has one in a key *.conf")
 
 // Configurations finds the configurations of all servers: one for each container
 // that runs one, by the file that it names. Where no container runs one, every
-// key *.conf of an object that no other workload mounts is one. extra are more flags
+// key *.conf of an object that no other workload mounts is one, unless nothing in
+// it is nats-server's. extra are more flags
 // of each server; env gives variables that have no value in the manifests, and may
 // be nil.
 func (s *Set) Configurations(extra []string, env func(string) (string, bool)) ([]*Configuration, error) {
@@ -49,7 +51,7 @@ func (s *Set) Configurations(extra []string, env func(string) (string, bool)) ([
 	s.used = used
 	for _, o := range s.objects {
 		for _, key := range o.keys {
-			if d := o.data[key]; servers == 0 && path.Ext(key) == ".conf" && !used[d] {
+			if d := o.data[key]; servers == 0 && path.Ext(key) == ".conf" && !used[d] && o.isServers(key) {
 				all = append(all, s.ofKey(o, key, extra, env))
 			}
 		}
@@ -73,12 +75,30 @@ func (s *Set) Left(all []*Configuration) []string {
 	var out []string
 	for _, o := range s.objects {
 		for _, key := range o.keys {
-			if d := o.data[key]; path.Ext(key) == ".conf" && !s.used[d] && !read[d] {
-				out = append(out, d.key.String()+": "+o.String()+" "+key+" is not judged: no container here runs nats-server with it")
+			d := o.data[key]
+			if path.Ext(key) != ".conf" || s.used[d] || read[d] {
+				continue
 			}
+			why := "no container here runs nats-server with it"
+			if !o.isServers(key) {
+				why = "nothing in it is of nats-server"
+			}
+			out = append(out, d.key.String()+": "+o.String()+" "+key+" is not judged: "+why)
 		}
 	}
 	return out
+}
+
+// isServers reports whether the value of a key may be a configuration of
+// nats-server.
+func (o *object) isServers(key string) bool {
+	d := o.data[key]
+	return d.bad != "" || form.Servers(key, d.bytes, func(name string) ([]byte, error) {
+		if d := o.data[path.Base(name)]; d != nil && d.bad == "" {
+			return d.bytes, nil
+		}
+		return nil, errNoFile
+	})
 }
 
 // podOf is the specification of the pods of an object; nil where it has none.

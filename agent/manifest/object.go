@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/natsentry/natsentry/agent/conffile"
+	"github.com/natsentry/natsentry/agent/conffile/form"
 	"github.com/natsentry/natsentry/agent/posture"
 )
 
@@ -77,7 +78,7 @@ func (s *Set) Add(name string, text []byte) error {
 }
 
 // ErrTemplate tells that a file is to be rendered before it can be read.
-var ErrTemplate = errors.New("it is a Helm template: render it first, and lint what comes of it: helm template ... | natsentry lint -")
+var ErrTemplate = errors.New(form.Helm.String())
 
 func (s *Set) addAll(file *conffile.Host, text []byte) error {
 	s.seen = map[string]bool{}

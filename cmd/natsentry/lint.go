@@ -49,7 +49,7 @@ there. Nothing is connected to, either, unless --running names a server: then th
 file is compared with what that one runs, and told what a reload or restart does.
 
 A directory stands for its files *.conf, without those that others of them
-include, and for its Kubernetes manifests; - stands for standard input. Variables
+include or that are of other programs, and for its Kubernetes manifests; - stands for standard input. Variables
 come from --env-file, and otherwise from the environment.
 
 Kubernetes manifests, such as a rendered Helm chart, are read as the containers of
@@ -185,7 +185,16 @@ func (p *program) lint(ctx context.Context, flags *lintFlags, running *posture.S
 		c.Running, c.FlagsKnown = running, flags.argsKnown || len(inManifests) > 0
 	}
 	l := judgeFiles(flags.system, files, policy, began)
-	l.notes = slices.Concat(in.notes, in.set.Left(inManifests), l.notes)
+	parts := map[string]bool{}
+	for i := range in.sources {
+		parts[in.sources[i].Name] = true // named itself, beside its folder
+	}
+	for _, f := range files {
+		for _, name := range f.Includes() {
+			parts[filepath.Clean(name)] = true
+		}
+	}
+	l.notes = slices.Concat(in.notes, in.notJudged(parts), in.set.Left(inManifests), l.notes)
 	accepted.accept(l.report)
 	return l, nil
 }

@@ -49,7 +49,7 @@ func TestLintStdin(t *testing.T) {
 	for text, want := range map[string]string{
 		openConf: "stdin: client ✗ OPEN", configMapYAML: "ConfigMap/bus nats.conf: client ✗ OPEN", podYAML + "---\n" + configMapYAML: "Pod/bus: client ✗ OPEN",
 		"a:\n  b: c\n": "it looks like YAML without Kubernetes objects", "": "stdin: client ✗ OPEN",
-		"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  {{- x }}\n": "it is a Helm template", configMapYAML + " x: [\n": "stdin:7: it is not YAML",
+		"apiVersion: v1\nkind: ConfigMap\nmetadata:\n  {{- x }}\n": "this is a Helm template: render it first", configMapYAML + " x: [\n": "stdin:7: it is not YAML",
 	} {
 		r := execIn(t.Context(), t, func(p *program) { p.stdin = strings.NewReader(text) }, "lint", "-")
 		if !strings.Contains(r.stdout+r.stderr, want) || strings.Contains(want, "stdin:7") && r.code != 3 {
@@ -105,9 +105,9 @@ func TestLintExitCodes(t *testing.T) {
 		{[]string{in("k8s"), in("shut.conf")}, 1, "shut.conf: client ✓ closed"},
 		{[]string{in("service.yaml"), in("shut.conf")}, 0, "beside the files: there is no configuration of nats-server among these Kubernetes objects"},
 		{[]string{in("service.yaml")}, 3, "there is no configuration of nats-server among these Kubernetes objects"},
-		{[]string{in("k8s/values.yaml")}, 3, "it holds no Kubernetes objects; to lint a Helm chart, lint what it renders"},
-		{[]string{in("chart")}, 3, "only Helm templates"},
-		{[]string{in("chart/templates/x.yaml")}, 3, "it is a Helm template"},
+		{[]string{in("k8s/values.yaml")}, 3, "it looks like YAML without Kubernetes objects, and is no configuration"},
+		{[]string{in("chart")}, 3, "only templates in it, like "},
+		{[]string{in("chart/templates/x.yaml")}, 3, "this is a Helm template: render it first"},
 		{[]string{in("waived.yaml")}, 0, "Accepted by " + in("waived.yaml") + ":6:5: a lab"},
 		{[]string{in("inside.yaml")}, 1, in("inside.yaml") + ":5:3: natsentry:ignore does not count in a value"},
 		{[]string{in("open.yaml"), "--policy", in("policy.yaml")}, 0, "a lab"},

@@ -9,9 +9,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/natsentry/natsentry/agent/conffile"
+	"github.com/natsentry/natsentry/agent/conffile/form"
 	confsyntax "github.com/natsentry/natsentry/agent/conffile/syntax"
 	"github.com/natsentry/natsentry/agent/manifest"
 )
@@ -25,10 +27,29 @@ type lintInput struct {
 	set     manifest.Set
 	held    bool // there are manifests
 	notes   []string
+	skipped []skippedFile
 }
 
-// renderFirst is said of what is neither a configuration nor a Kubernetes object.
-const renderFirst = "to lint a Helm chart, lint what it renders: helm template ... | natsentry lint -"
+// skippedFile is a file in a folder that is not judged.
+type skippedFile struct{ name, why string }
+
+// shownSkipped is how many of them are listed.
+const shownSkipped = 20
+
+// notJudged lists the files that were skipped, without those that are a part of a
+// configuration.
+func (in *lintInput) notJudged(parts map[string]bool) []string {
+	skipped := slices.DeleteFunc(slices.Clone(in.skipped), func(s skippedFile) bool { return parts[s.name] })
+	var out []string
+	for i, s := range skipped {
+		if i == shownSkipped {
+			out = append(out, fmt.Sprintf("%s skipped as well", plural(len(skipped)-i, "file is", "files are")))
+			break
+		}
+		out = append(out, s.name+" is skipped: "+s.why)
+	}
+	return out
+}
 
 func (in *lintInput) add(name string, text []byte, fragment bool) {
 	in.sources = append(in.sources, lintSource{
@@ -60,21 +81,39 @@ func (in *lintInput) manifests(env func(string) (string, bool)) ([]*manifest.Con
 // text adds a file by what is in it: manifests are told by their apiVersion and
 // kind.
 func (in *lintInput) text(name string, text []byte, yaml bool) error {
-	switch {
-	case manifest.Is(text):
+	if manifest.Is(text) {
 		in.held = true
 		return in.set.Add(name, text)
-	case manifest.Template(text) && (yaml || bytes.Contains(text, []byte("apiVersion"))):
-		return fmt.Errorf("%s: %w", name, manifest.ErrTemplate)
-	case yaml:
-		return fmt.Errorf("%s: it holds no Kubernetes objects; %s", name, renderFirst)
-	case manifest.LooksYAML(text):
-		if _, err := confsyntax.Parse(name, text, confsyntax.Surroundings{Read: conffile.Disk, Env: in.env}); err != nil {
-			return fmt.Errorf("%s: it looks like YAML without Kubernetes objects, and is no configuration; %s", name, renderFirst)
+	}
+	f, foreign := form.Foreign{}, false
+	switch {
+	case yaml || manifest.Template(text) && bytes.Contains(text, []byte("apiVersion")) || in.looksYAML(name, text):
+		if f, foreign = form.OfYAML(text); !foreign {
+			return fmt.Errorf("%s: it looks like YAML without Kubernetes objects, and is no configuration of nats-server", name)
 		}
+	default:
+		f, foreign = form.Of(name, text)
+	}
+	if foreign {
+		return fmt.Errorf("%s: %s", name, f)
 	}
 	in.add(name, text, false)
 	return nil
+}
+
+// looksYAML reports whether a text is YAML and nothing that nats-server can read.
+func (in *lintInput) looksYAML(name string, text []byte) bool {
+	if !manifest.LooksYAML(text) {
+		return false
+	}
+	_, err := confsyntax.Parse(name, text, confsyntax.Surroundings{Read: conffile.Disk, Env: in.env})
+	return err != nil
+}
+
+// ofTemplate reports whether a file is named as a template of a configuration.
+func ofTemplate(name string) bool {
+	ext := filepath.Ext(name)
+	return form.TemplateSuffix(name) && filepath.Ext(strings.TrimSuffix(name, ext)) == ".conf"
 }
 
 func isYAML(name string) bool {
@@ -132,9 +171,15 @@ func (p *program) lintSources(in *lintInput, args []string) error {
 	return nil
 }
 
-// folder adds what is in a folder: files *.conf, and manifests.
+// folder adds what is in a folder: configurations in files *.conf, and manifests.
 func (in *lintInput) folder(dir string, seen map[string]bool) error {
-	found, templates := false, 0
+	found, template, before := false, "", len(in.skipped)
+	skip := func(name, why string, isTemplate bool) {
+		in.skipped = append(in.skipped, skippedFile{name, why})
+		if isTemplate {
+			template = cmp.Or(template, name)
+		}
+	}
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		name := filepath.Clean(path)
 		switch {
@@ -142,28 +187,35 @@ func (in *lintInput) folder(dir string, seen map[string]bool) error {
 			return err
 		case e.IsDir() && path != dir && strings.HasPrefix(e.Name(), "."):
 			return fs.SkipDir // also the hidden folders of mounted ConfigMaps
-		case e.IsDir():
-		case filepath.Ext(path) == ".conf":
-			found = true
-			if !seen[name] {
-				seen[name] = true
-				in.add(name, nil, true)
+		case e.IsDir() || seen[name]:
+			found = found || !e.IsDir() // it was named itself
+		case filepath.Ext(path) == ".conf" || ofTemplate(path):
+			text, err := conffile.Disk(path)
+			f, foreign := form.Of(name, text)
+			switch {
+			case err == nil && foreign:
+				skip(name, f.String(), f.Yields && form.Servers(name, text, conffile.Disk))
+			case ofTemplate(path): // nothing is to be filled in, or it cannot be read
+			case err == nil && !form.Servers(name, text, conffile.Disk):
+				skip(name, "nothing in it is of nats-server; name the file to lint it all the same", false)
+			default:
+				found, seen[name] = true, true
+				in.add(name, text, true) // an error shows when it is read again
 			}
 		case isYAML(path):
 			text, err := conffile.Disk(path)
 			if err != nil {
 				return fmt.Errorf("read %s: %w", path, err)
 			}
-			if !manifest.Is(text) || seen[name] {
-				if manifest.Template(text) {
-					templates++
+			if !manifest.Is(text) {
+				if f, ok := form.OfYAML(text); ok && bytes.Contains(bytes.ToLower(text), []byte("nats")) || manifest.Template(text) {
+					skip(name, f.String(), manifest.Template(text))
 				}
 				return nil
 			}
 			err = in.set.Add(name, text)
 			if errors.Is(err, manifest.ErrTemplate) {
-				templates++
-				in.notes = append(in.notes, err.Error())
+				skip(name, manifest.ErrTemplate.Error(), true)
 				return nil
 			}
 			found, in.held, seen[name] = true, true, true
@@ -174,9 +226,9 @@ func (in *lintInput) folder(dir string, seen map[string]bool) error {
 	switch {
 	case err != nil:
 		return err
-	case !found && templates > 0:
-		return fmt.Errorf("%s: there are only Helm templates in it; %s", dir, renderFirst)
-	case !found:
+	case !found && template != "":
+		return fmt.Errorf("%s: there are only templates in it, like %s: render them first, and lint what comes of them", dir, template)
+	case !found && len(in.skipped) == before:
 		return fmt.Errorf("%s: there is no file *.conf in it, and no Kubernetes manifest", dir)
 	}
 	return nil

@@ -57,7 +57,7 @@ func TestLintOddFiles(t *testing.T) {
 		{"long.conf", 0, "has 5000 secrets in clear"},
 		{"wide.conf", 0, "has 1 secret in clear"},
 		{"huge.conf", 3, "larger than 16 MiB"},
-		{"template.conf", 1, "it looks like a template; lint what it renders"},
+		{"template.conf", 3, "this is a Helm template: render it first"},
 		{"comma.conf", 1, "put a comma between two keys"},
 		{"slash.conf", 1, "a comment begins with # or //"},
 		{"open.conf", 1, "a } is missing"},

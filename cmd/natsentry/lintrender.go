@@ -43,6 +43,10 @@ type lintRenderer struct {
 }
 
 func (t lintRenderer) report(w *bufio.Writer, r *finding.Report) error {
+	if len(r.Servers) == 0 {
+		fmt.Fprintln(w, "There is no configuration of nats-server: nothing was judged.")
+		return nil
+	}
 	t.doors(w, r)
 	if t.compared != nil {
 		t.item(w, "  ", t.compared.tell(t))
