@@ -122,7 +122,11 @@ var conf004 = &Check{
 	Title: "no_auth_user takes strangers for a user",
 	Doc:   "Whoever brings no credentials is taken for the user that is named, with all that this user may do. The doors tell whether he gets in that way; this tells who he then is.",
 	Server: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
-		if len(s.Config.Guests) == 0 {
+		unset := s.Config.UnsetUnder("no_auth_user")
+		switch {
+		case len(s.Config.Guests) == 0 && unset != "" && !unread(s):
+			return unknown("%s is a variable without a value here", unset)
+		case len(s.Config.Guests) == 0:
 			return unlessUnread(s, "there is no no_auth_user")
 		}
 		var evidence []posture.Evidence
@@ -193,6 +197,59 @@ var conf007 = &Check{
 	Refs:   []string{refConfig},
 }
 
+var conf009 = &Check{
+	Sight: Lint,
+	ID:    "CONF_009", Severity: Critical,
+	Title: "a placeholder is used as a secret",
+	Doc: `A password or token is the text of a placeholder: "$NATS_PASSWORD", "${TOKEN}", "{{ token }}", "%TOKEN%", "<password>" or "changeme". ` +
+		"nats-server expands nothing inside quotes, and only $NAME outside of them: the secret is the literal text, which anybody can guess, and the server starts without a word. " +
+		"The text is shown, since it is no secret.",
+	Server: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
+		if len(s.Config.Placeholders) == 0 {
+			return unlessUnread(s, "no secret is a placeholder")
+		}
+		var evidence []posture.Evidence
+		for _, p := range s.Config.Placeholders {
+			evidence = append(evidence, p.Place.Says(posture.Unknown, fmt.Sprintf("%s is %q: %s", p.Key, p.Literal, literally(p))))
+		}
+		return places(fail("", "%s has %s as secrets, which anybody can guess", s.Name, several(len(evidence), "placeholder", "placeholders")), evidence)
+	},
+	Remedy: Remedy{
+		Text: "Write a variable without quotes ($NATS_PASSWORD) and give the server its value in the environment, or render the template before the server reads the file, and restart. " +
+			"Clients that log in with the literal text are rejected afterwards.",
+		Config: "authorization { user: app, password: $NATS_PASSWORD }\n", Reload: true,
+	},
+	Refs: []string{refConfig},
+}
+
+// literally says what nats-server makes of a placeholder.
+func literally(p posture.Placeholder) string {
+	if p.Variable {
+		return "not expanded inside quotes; the secret is the literal text, which anybody can guess"
+	}
+	return "nats-server does not replace it; the secret is the literal text, which anybody can guess"
+}
+
+var conf010 = &Check{
+	Sight: Lint,
+	ID:    "CONF_010", Severity: Warning,
+	Title: "a listener that nobody can connect to",
+	Doc: "nats-server starts and listens, and every connection fails: a tls block without a certificate, or a TLS handshake that has no time. `nats-server -t` passes such a file. " +
+		"The listener counts as closed where nobody at all can connect, and as unknown where a fast client may.",
+	Server: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
+		if len(s.Config.Barred) == 0 {
+			return unlessUnread(s, "no listener rejects everybody")
+		}
+		var evidence []posture.Evidence
+		for _, b := range s.Config.Barred {
+			evidence = append(evidence, b.Place.Says(posture.Unknown, b.Door.String()+" listener: "+b.Text))
+		}
+		return places(fail("", "%s has %s that nobody can connect to", s.Name, several(len(evidence), "listener", "listeners")), evidence)
+	},
+	Remedy: Remedy{Text: "Give the tls block cert_file and key_file and a timeout of some seconds, and reload; or take the block out, if the listener is meant to speak plaintext.", Reload: true},
+	Refs:   []string{refTLS},
+}
+
 // unlessUnread passes a configuration that was read to its end.
 func unlessUnread(s *posture.Server, why string) Verdict {
 	if unread(s) {
@@ -231,7 +288,10 @@ func loginCheck(bad func(s *posture.Server, l *posture.ConfigLogin) string, one,
 
 func loginName(l *posture.ConfigLogin) string {
 	name := "user " + l.User
-	if l.User == "" {
+	switch {
+	case l.User == "" && l.Unnamed:
+		name = "a user whose name is a variable"
+	case l.User == "":
 		name = "the token"
 	}
 	return name + " of " + l.Where

@@ -50,6 +50,8 @@ func sharedToken(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
 	switch at := s.Config.Token; {
 	case unread(s):
 		return whyUnread(s)
+	case at != nil && s.Config.UnsetUnder("authorization.token") != "":
+		return unknown("the token is a variable without a value here, and there is none where that is empty")
 	case at != nil:
 		return fail("", "%s lets clients in by a token", s.Name).with(NoSeverity, at.Says(posture.Unknown, "all who hold it are one and the same"))
 	case slices.ContainsFunc(s.Config.Unset, func(u posture.Unset) bool { return u.Key == "authorization" }):

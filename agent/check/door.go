@@ -58,6 +58,10 @@ var door001 = &Check{
 				"The restart disconnects every client; those without credentials do not come back.",
 			Config: addUsers,
 		},
+		posture.CauseNoTrustedKey: {
+			Text: "The operator has no key that may sign accounts: strict_signing_key_usage without signing keys, or an empty list. nats-server then asks nobody for a JWT. " +
+				"Add a signing key to the operator (nsc edit operator --sk generate), sign the accounts with it, and restart with the new operator JWT. Clients without a JWT do not come back.",
+		},
 		posture.CauseNoAuthBlock: {
 			Text:   "Add users to the configuration file and reload. " + dropsStrangers,
 			Config: addUsers, Reload: true,

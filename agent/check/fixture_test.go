@@ -295,6 +295,20 @@ var fixtures = map[string]struct {
 		pass:  configured(),
 		never: "nats-server takes a configuration, or it does not",
 	},
+	"CONF_009": {
+		fail: configured(config(func(c *posture.Config) {
+			c.Placeholders = []posture.Placeholder{{Key: "authorization.token", Literal: "$TOKEN", Place: line(1)}}
+		})),
+		pass:    configured(),
+		unknown: configured(refused),
+	},
+	"CONF_010": {
+		fail: configured(config(func(c *posture.Config) {
+			c.Barred = []posture.Barred{{Door: posture.Leafnode, Place: line(1), Text: "TLS has no certificate"}}
+		})),
+		pass:    configured(),
+		unknown: configured(refused),
+	},
 	"SESS_003": {
 		fail:    fleet(server("n1", inside(in("$SYS", plain(posture.LoginPassword, "stranger"))))),
 		pass:    fleet(server("n1", inside(in("$SYS", plain(posture.LoginPassword, "admin"))))),

@@ -46,6 +46,15 @@ func said(s *posture.Server, source, value string, keys ...string) posture.Evide
 	return s.Config.At(keys...).Says(posture.Unknown, keys[0]+" makes it so")
 }
 
+// undecidedTLS is the outcome where a configuration does not decide about the TLS
+// of a listener.
+func undecidedTLS(d *posture.Door) Verdict {
+	if d.Reason != "" {
+		return unknown("%s", d.Reason)
+	}
+	return unknown("a variable without a value here decides about the TLS of this listener")
+}
+
 func days(d time.Duration) string { return count(int(d/(24*time.Hour)), "day") }
 
 var tls002 = &Check{
@@ -63,7 +72,7 @@ var tls002 = &Check{
 			return fail(posture.CauseAllowNonTLS, "%s lets plaintext clients in on its TLS port %s", s.Name, d.Address()).
 				with(NoSeverity, said(s, "VARZ tls_required", "absent, with a certificate configured", "allow_non_tls"))
 		case d.TLS.On == posture.Unseen && s.Config != nil:
-			return unknown("%s", d.Reason)
+			return undecidedTLS(d)
 		case d.TLS.On == posture.Unseen:
 			return unknown("version %s does not show whether TLS is configured beside plaintext", s.Version)
 		default:
@@ -87,7 +96,7 @@ var tls003 = &Check{
 		case d.TLS.Verify == posture.No:
 			return Verdict{Outcome: NotApplicable, Summary: "no client certificates are asked for"}
 		case d.TLS.Verify == posture.Unseen && s.Config != nil:
-			return unknown("%s", d.Reason)
+			return undecidedTLS(d)
 		case s.Config != nil && d.TLSMap:
 			return pass("certificates are mapped to users")
 		case s.Config != nil && s.AuthRequired == posture.Yes:
@@ -162,7 +171,7 @@ var tls005 = &Check{
 		case d.TLS.On == posture.Yes:
 			return pass("TLS is on")
 		case d.TLS.On == posture.Unseen && s.Config != nil:
-			return unknown("%s", d.Reason)
+			return undecidedTLS(d)
 		case d.TLS.On == posture.Unseen:
 			return unknown("whether the listener has TLS was not seen")
 		case d.Loopback() && !policy.LoopbackExposed:

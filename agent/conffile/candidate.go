@@ -50,7 +50,7 @@ func Candidate(src Source) (*inside.Candidate, error) {
 }
 
 func (r *reading) candidate(name string, o *server.Options) (*inside.Candidate, error) {
-	operator := o.TrustedKeys != nil
+	operator := o.TrustedKeys != nil && !r.trustsNobody()
 	c := &inside.Candidate{
 		Name:         name,
 		AuthRequired: operator || o.Users != nil || o.Nkeys != nil || o.Username != "" || o.Authorization != "",

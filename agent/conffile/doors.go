@@ -2,9 +2,9 @@ package conffile
 
 import (
 	"crypto/tls"
-	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
@@ -17,7 +17,8 @@ import (
 type judge struct {
 	*reading
 	opts     *server.Options
-	operator bool // trusted operators, or their keys
+	operator bool // trusted operators, or their keys: whoever logs in does so with a JWT
+	trusting bool // operators or keys are named, but there is none to sign anything: nobody is asked
 	required bool // what VARZ would tell as auth_required
 }
 
@@ -31,6 +32,8 @@ type listener struct {
 	plain  bool // plaintext is let in beside TLS
 	tlsMap bool
 	pinned bool
+
+	handshake float64 // seconds that a TLS handshake has
 }
 
 // answer is what becomes of a stranger.
@@ -58,17 +61,20 @@ func (j *judge) doors() []posture.Door {
 	if o.HTTPSPort != 0 {
 		monitor = o.HTTPSPort
 	}
+	// Without a delay after which the server speaks first, the handshake comes before
+	// anything else, and allow_non_tls does not count.
+	plaintext := o.AllowNonTLS && (!o.TLSHandshakeFirst || o.TLSHandshakeFirstFallback > 0)
 	all := []struct {
 		listener
 		on  bool
 		ask func(*listener) answer
 	}{
-		{listener{posture.Client, o.Host, port(o.Port), "", o.TLSConfig, o.AllowNonTLS, o.TLSMap, len(o.TLSPinnedCerts) > 0}, true, j.client},
-		{listener{posture.Websocket, o.Websocket.Host, o.Websocket.Port, "websocket", o.Websocket.TLSConfig, false, o.Websocket.TLSMap, len(o.Websocket.TLSPinnedCerts) > 0}, o.Websocket.Port != 0, j.client},
-		{listener{posture.MQTT, o.MQTT.Host, o.MQTT.Port, "mqtt", o.MQTT.TLSConfig, false, o.MQTT.TLSMap, len(o.MQTT.TLSPinnedCerts) > 0}, o.MQTT.Port != 0, j.mqtt},
-		{listener{posture.Leafnode, o.LeafNode.Host, o.LeafNode.Port, "leafnodes", o.LeafNode.TLSConfig, false, o.LeafNode.TLSMap, len(o.LeafNode.TLSPinnedCerts) > 0}, o.LeafNode.Port != 0, j.leaf},
-		{listener{posture.Route, o.Cluster.Host, o.Cluster.Port, "cluster", o.Cluster.TLSConfig, false, o.Cluster.TLSMap || o.Cluster.TLSCheckKnownURLs, len(o.Cluster.TLSPinnedCerts) > 0}, o.Cluster.Port != 0, j.peer},
-		{listener{posture.Gateway, o.Gateway.Host, o.Gateway.Port, "gateway", o.Gateway.TLSConfig, false, o.Gateway.TLSMap || o.Gateway.TLSCheckKnownURLs, len(o.Gateway.TLSPinnedCerts) > 0}, o.Gateway.Port != 0, j.peer},
+		{listener{posture.Client, o.Host, port(o.Port), "", o.TLSConfig, plaintext, o.TLSMap, len(o.TLSPinnedCerts) > 0, o.TLSTimeout}, true, j.client},
+		{listener{posture.Websocket, o.Websocket.Host, o.Websocket.Port, "websocket", o.Websocket.TLSConfig, false, o.Websocket.TLSMap, len(o.Websocket.TLSPinnedCerts) > 0, 0}, o.Websocket.Port != 0, j.client},
+		{listener{posture.MQTT, o.MQTT.Host, o.MQTT.Port, "mqtt", o.MQTT.TLSConfig, false, o.MQTT.TLSMap, len(o.MQTT.TLSPinnedCerts) > 0, o.MQTT.TLSTimeout}, o.MQTT.Port != 0, j.mqtt},
+		{listener{posture.Leafnode, o.LeafNode.Host, o.LeafNode.Port, "leafnodes", o.LeafNode.TLSConfig, false, o.LeafNode.TLSMap, len(o.LeafNode.TLSPinnedCerts) > 0, o.LeafNode.TLSTimeout}, o.LeafNode.Port != 0, j.leaf},
+		{listener{posture.Route, o.Cluster.Host, o.Cluster.Port, "cluster", o.Cluster.TLSConfig, false, o.Cluster.TLSMap || o.Cluster.TLSCheckKnownURLs, len(o.Cluster.TLSPinnedCerts) > 0, o.Cluster.TLSTimeout}, o.Cluster.Port != 0, j.peer},
+		{listener{posture.Gateway, o.Gateway.Host, o.Gateway.Port, "gateway", o.Gateway.TLSConfig, false, o.Gateway.TLSMap || o.Gateway.TLSCheckKnownURLs, len(o.Gateway.TLSPinnedCerts) > 0, o.Gateway.TLSTimeout}, o.Gateway.Port != 0, j.peer},
 		{listener{kind: posture.Monitor, host: o.HTTPHost, port: monitor}, on, j.neverAsks("https_port", "https", "http_port", "http")},
 		{listener{kind: posture.Profile, host: o.Host, port: o.ProfPort}, o.ProfPort != 0, j.neverAsks("prof_port")},
 	}
@@ -77,12 +83,13 @@ func (j *judge) doors() []posture.Door {
 		l := &all[i].listener
 		d := posture.Door{Kind: l.kind, On: posture.TriOf(all[i].on), Basis: posture.Declared, Access: posture.Off}
 		if all[i].on {
-			d.Host, d.Port, d.TLSMap = known(l.host), l.port, l.tlsMap
+			d.Host, d.Port, d.TLSMap = l.host, l.port, l.tlsMap
 			d.TLS = posture.TLS{
 				On: posture.TriOf(l.tls != nil), Required: posture.TriOf(l.tls != nil && !l.plain),
 				Verify: posture.TriOf(l.tls != nil && l.tls.ClientAuth == tls.RequireAndVerifyClientCert),
 			}
 			a := all[i].ask(l)
+			j.noteBarred(l)
 			d.Access, d.Cause, d.Landing, d.Reason = a.access, a.cause, a.landing, a.reason
 			d.Evidence = []posture.Evidence{a.place.Says(a.access, a.text)}
 		}
@@ -104,12 +111,63 @@ func (j *judge) gate(l *listener) (a answer, ok bool) {
 	switch {
 	case l.tls == nil || l.plain:
 		return answer{}, true
+	case !j.hasCertificate(l.block):
+		return answer{access: posture.Closed, place: j.at(key), text: noCertificate}, false
+	case l.handshake < 0:
+		return answer{access: posture.Closed, place: j.at(key+".timeout", key), text: noTime}, false
 	case l.tls.ClientAuth == tls.RequireAndVerifyClientCert:
 		return answer{access: posture.Closed, place: j.at(key+".verify", key+".verify_and_map", key), text: "client certificates are asked for"}, false
 	case l.pinned:
 		return answer{access: posture.Closed, place: j.at(key+".pinned_certs", key), text: "only pinned certificates pass"}, false
 	}
 	return answer{}, true
+}
+
+// What keeps everybody out, whatever credentials they have.
+const (
+	noCertificate = "TLS has no certificate, so every handshake fails and nobody can connect"
+	noTime        = "a TLS handshake has no time at all, so nobody can connect"
+)
+
+// noteBarred notes a listener that nobody may get through.
+func (j *judge) noteBarred(l *listener) {
+	key := strings.TrimPrefix(l.block+".tls", ".")
+	switch {
+	case l.tls == nil || l.kind == posture.Monitor || l.kind == posture.Profile:
+	case !j.hasCertificate(l.block):
+		j.bar(l.kind, j.at(key), noCertificate)
+	case l.handshake < 0:
+		j.bar(l.kind, j.at(key+".timeout", key), noTime)
+	case l.handshake > 0 && l.handshake < leastHandshake:
+		j.bar(l.kind, j.at(key+".timeout", key), "a TLS handshake has "+handshakeTime(l.handshake)+", so hardly anybody can connect")
+	}
+}
+
+func (j *judge) bar(kind posture.DoorKind, at posture.Place, why string) {
+	if b := (posture.Barred{Door: kind, Place: at, Text: why}); !slices.Contains(j.config.Barred, b) {
+		j.config.Barred = append(j.config.Barred, b)
+	}
+}
+
+// leastHandshake is how many seconds a TLS handshake must have for anybody to be
+// sure that one can be made: with less it depends on the machines and the way
+// between them.
+const leastHandshake = 0.01
+
+// inTime makes an answer unknown where it depends on how fast somebody is.
+func (j *judge) inTime(a answer, l *listener) answer {
+	if a.access != posture.Open || l.tls == nil || l.plain || l.handshake <= 0 || l.handshake >= leastHandshake {
+		return a
+	}
+	key := strings.TrimPrefix(l.block+".tls", ".")
+	return answer{
+		access: posture.Unknown, reason: "a TLS handshake has so little time that it may never succeed",
+		place: j.at(key+".timeout", key), text: "the handshake has " + handshakeTime(l.handshake),
+	}
+}
+
+func handshakeTime(seconds float64) string {
+	return time.Duration(seconds * float64(time.Second)).String()
 }
 
 // connection types, as users may be restricted to them.
@@ -122,9 +180,9 @@ func (j *judge) client(l *listener) answer {
 	a, ok := j.gate(l)
 	inside := j.stranger(l, connectionTypes[l.kind], false)
 	if ok {
-		return inside
+		return j.inTime(inside, l)
 	}
-	if inside.access == posture.Open && inside.cause != posture.CauseNoAuthUser {
+	if inside.access == posture.Open && inside.cause != posture.CauseNoAuthUser && a.text != noCertificate && a.text != noTime {
 		a.cause = posture.CauseCertificateOnly
 	}
 	return a
@@ -135,7 +193,7 @@ func (j *judge) client(l *listener) answer {
 func (j *judge) leaf(l *listener) answer {
 	a, ok := j.gate(l)
 	if ok {
-		a = j.stranger(l, jwt.ConnectionTypeLeafnode, false)
+		a = j.inTime(j.stranger(l, jwt.ConnectionTypeLeafnode, false), l)
 	}
 	return j.orOverWebsocket(a, l, jwt.ConnectionTypeLeafnodeWS)
 }
@@ -174,7 +232,7 @@ func (j *judge) peer(l *listener) answer {
 	a, ok := j.gate(l)
 	switch {
 	case !ok:
-		if user == "" && !l.tlsMap {
+		if user == "" && !l.tlsMap && a.text != noCertificate && a.text != noTime {
 			a.cause = posture.CauseCertificateOnly
 		}
 		return a
@@ -183,7 +241,7 @@ func (j *judge) peer(l *listener) answer {
 	case l.kind == posture.Gateway && j.opts.Gateway.RejectUnknown && len(j.opts.Gateway.Gateways) == 0:
 		return answer{access: posture.Closed, place: j.at("gateway.reject_unknown_cluster", "gateway"), text: "gateways that are not named are rejected, and none is"}
 	default:
-		return answer{access: posture.Open, cause: cause, place: j.at(l.block+".authorization", l.block), text: "no user is asked for"}
+		return j.inTime(answer{access: posture.Open, cause: cause, place: j.at(l.block+".authorization", l.block), text: "no user is asked for"}, l)
 	}
 }
 
@@ -209,6 +267,8 @@ func (j *judge) stranger(l *listener, connection string, ws bool) answer {
 			access: posture.Open, cause: posture.CauseLeafNoAuth, place: j.at("leafnodes.authorization", "leafnodes"),
 			text: "nats-server " + j.src.Version + " asks nobody here unless the block has users of its own",
 		}
+	case j.trusting:
+		return j.nobodyTrusted(l)
 	case j.operator:
 		return j.bySentinel(l, connection)
 	case !j.required && !own.override():
@@ -296,6 +356,19 @@ func (j *judge) nobodyAsked(l *listener, leaf bool) answer {
 		a.text = "the accounts have no users"
 	default:
 		a.text = "no authorization block, and no accounts"
+	}
+	return a
+}
+
+// nobodyTrusted: an operator is named, and has no key by which anything could be
+// signed. nats-server then asks nobody.
+func (j *judge) nobodyTrusted(l *listener) answer {
+	a := answer{access: posture.Open, cause: posture.CauseInherits, place: j.at("operator", "trusted_keys"), text: "no operator key is trusted, so nobody is asked for a JWT"}
+	switch l.kind {
+	case posture.Client:
+		a.cause = posture.CauseNoTrustedKey
+	case posture.Leafnode:
+		a.cause = posture.CauseLeafNoAuth
 	}
 	return a
 }
@@ -402,7 +475,7 @@ func (j *judge) guests() []posture.Guest {
 		door       posture.DoorKind
 		user, path string
 	}{{posture.Client, o.NoAuthUser, "no_auth_user"}, {posture.Websocket, o.Websocket.NoAuthUser, "websocket.no_auth_user"}, {posture.MQTT, o.MQTT.NoAuthUser, "mqtt.no_auth_user"}} {
-		if g.user == "" || !has(j.config, g.path) || posture.IsHiddenUser(g.user, "") || unsetValue.MatchString(g.user) {
+		if g.user == "" || !has(j.config, g.path) || posture.IsHiddenUser(g.user, "") || j.told(g.user) == "" {
 			continue
 		}
 		guest := posture.Guest{Door: g.door, User: g.user, Account: posture.GlobalAccount, Place: j.at(g.path)}
@@ -420,5 +493,3 @@ func (j *judge) guests() []posture.Guest {
 	}
 	return out
 }
-
-var unsetValue = regexp.MustCompile(`^` + unsetPrefix + `\d+$`)

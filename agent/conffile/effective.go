@@ -22,11 +22,11 @@ type reading struct {
 	flags   *flags
 	secrets []string
 
-	config *posture.Config
-	unset  map[*syntax.Node]int  // nodes without a value, and how they were last filled in
-	number map[*syntax.Node]int  // of those, in the tree
-	used   map[*syntax.Node]bool // nodes to which variables refer
-	left   map[*syntax.Node]bool
+	config    *posture.Config
+	variables []*variable // those without a value
+	of        map[*syntax.Node]*variable
+	used      map[*syntax.Node]bool // nodes to which variables refer
+	left      map[*syntax.Node]bool
 
 	operators []*jwt.OperatorClaims // nil for one whose file cannot be read
 	preloads  map[string]string
@@ -35,39 +35,92 @@ type reading struct {
 
 	guestNames map[string]bool        // users that a no_auth_user names
 	anyGuest   bool                   // one is named by a variable without a value
+	deciding   map[posture.Unset]bool // variables without a value on which the verdict on a door depends
 	harmless   map[posture.Unset]bool // variables without a value on which no door hangs
 }
 
 // effective is what nats-server makes of a configuration, without side effects.
 type effective struct {
-	opts    *server.Options
-	refused []posture.Remark
+	opts      *server.Options // nil where it does not start
+	refused   []posture.Remark
+	undecided bool // no value of its variables was found with which it starts
 }
 
-// mostAttempts bounds how often nats-server is asked until what is filled in for
-// variables without a value is of the right kind.
-const mostAttempts = 40
+// mostAttempts bounds how often nats-server is asked about one configuration, and
+// mostAsked how many lines it is given in all of that.
+const (
+	mostAttempts = 128
+	mostAsked    = 400000
+)
+
+// attempts is how often nats-server may be asked about a configuration of this size.
+func (r *reading) attempts() int { return max(2, min(mostAttempts, mostAsked/max(r.size, 1))) }
 
 // mostRefused bounds the complaints of nats-server that are told.
 const mostRefused = 100
 
 // effective asks nats-server's own option handling, and then its NewServer,
 // which makes up some options, such as the hidden user. What has side effects
-// or needs other files is replaced before.
+// or needs other files is replaced before. Variables without a value keep the
+// meanings with which it started.
 func (r *reading) effective() effective {
-	for range mostAttempts {
-		e, again := r.attempt()
-		if !again {
-			return e
+	e := r.attempt(true)
+	if e.opts != nil || len(r.variables) == 0 {
+		return e
+	}
+	// What is refused whatever the variables stand for, is refused.
+	certain := r.certain(e.refused)
+	if slices.ContainsFunc(certain, func(a posture.Remark) bool { return strings.HasPrefix(a.Text, "unknown field ") }) {
+		return effective{refused: certain} // no value makes a key known
+	}
+	left := r.attempts()
+	for _, v := range r.variables {
+		was := v.at
+		for i := range v.meanings {
+			if v.at = i; i == was || left == 0 {
+				continue
+			}
+			left--
+			e := r.attempt(false)
+			if e.opts != nil {
+				return e
+			}
+			certain = slices.DeleteFunc(certain, func(a posture.Remark) bool { return !slices.Contains(e.refused, a) })
+		}
+		if v.at = was; left == 0 || len(certain) == 0 {
+			break
 		}
 	}
-	return effective{refused: []posture.Remark{{Place: r.config.Whole(), Text: "no values of its variables were found with which nats-server would start"}}}
+	if len(certain) == 0 {
+		return effective{undecided: true}
+	}
+	return effective{refused: certain}
 }
 
-// attempt is one of several, since what is filled in for variables without a
-// value may be of the wrong kind, and unknown keys that only name variables
-// are taken out when nats-server complains about them.
-func (r *reading) attempt() (e effective, again bool) {
+// certain leaves out complaints about what stands for a variable.
+func (r *reading) certain(refused []posture.Remark) []posture.Remark {
+	return slices.DeleteFunc(slices.Clone(refused), func(a posture.Remark) bool {
+		return r.withoutStandIns(a.Text) != a.Text || slices.ContainsFunc(r.config.Unset, func(u posture.Unset) bool {
+			return u.Place == a.Place && !strings.HasPrefix(a.Text, "unknown field ")
+		})
+	})
+}
+
+// attempt asks nats-server once about what the variables stand for. Unknown keys
+// that only give a variable its value are taken out when it complains about them.
+// With search, variables that it complains about get another meaning.
+func (r *reading) attempt(search bool) effective {
+	var e effective
+	for range r.attempts() {
+		var again bool
+		if e, again = r.ask(search); !again {
+			break
+		}
+	}
+	return e
+}
+
+func (r *reading) ask(search bool) (e effective, again bool) {
 	enc := &encoder{instead: r.instead}
 	enc.block(r.tree.Root)
 	if enc.bad != nil {
@@ -77,6 +130,9 @@ func (r *reading) attempt() (e effective, again bool) {
 	r.addOperator(enc)
 	o, err := process(enc.buf.String(), r.flags)
 	if err == nil {
+		if e.refused = r.unstartable(o); len(e.refused) > 0 {
+			return e, false
+		}
 		return effective{opts: o}, false
 	}
 	for _, err := range each(err) {
@@ -87,9 +143,9 @@ func (r *reading) attempt() (e effective, again bool) {
 			// A key that only gives a variable its value.
 			r.left[node] = true
 			again = true
-		case !unknown && node != nil && r.another(node):
+		case search && !unknown && node != nil && node.Unset && r.of[node].another():
 			again = true
-		case node == nil && r.anotherNamed(text):
+		case search && r.named(text).another():
 			again = true
 		case len(e.refused) < mostRefused:
 			e.refused = append(e.refused, posture.Remark{Place: r.placeOf(node, text), Text: advise(scrub(text, r.secrets))})
@@ -159,18 +215,7 @@ func process(text string, f *flags) (o *server.Options, err error) {
 		return nil, err
 	}
 	s.Shutdown()
-	return o, startable(o)
-}
-
-// startable is what nats-server finds only when it starts (server.go, Start).
-func startable(o *server.Options) error {
-	switch {
-	case o.HTTPPort != 0 && o.HTTPSPort != 0:
-		return errors.New("can't specify both HTTP and HTTPs ports")
-	case o.HTTPSPort != 0 && o.TLSConfig == nil:
-		return errors.New("TLS cert and key required for HTTPS")
-	}
-	return nil
+	return o, nil
 }
 
 func each(err error) []error {
@@ -215,64 +260,10 @@ func (r *reading) placeOf(n *syntax.Node, text string) posture.Place {
 	return r.src.place(r.src.path(), 1, 1)
 }
 
-// Values for a variable without one, tried in this order.
-const (
-	asText = iota
-	asNumber
-	asYes
-	asNothing // its key is left out
-)
-
 // unsetPrefix begins the text that stands in for a variable without a value.
 const unsetPrefix = "natsentry-unset-"
 
-func unsetText(i int) string { return unsetPrefix + strconv.Itoa(i) }
-
-// another tries another value for a node without one.
-func (r *reading) another(n *syntax.Node) bool {
-	state, ok := r.unset[n]
-	if !ok || state == asNothing {
-		return false
-	}
-	r.unset[n]++
-	return true
-}
-
-// anotherNamed does so for the node whose value an error names.
-func (r *reading) anotherNamed(text string) bool {
-	m := unsetNumber.FindStringSubmatch(text)
-	if m == nil {
-		return false
-	}
-	i, err := strconv.Atoi(m[1])
-	if err != nil || i >= len(r.tree.Unset) || r.unset[r.tree.Unset[i]] == asNothing {
-		return false
-	}
-	r.unset[r.tree.Unset[i]] = asNothing
-	return true
-}
-
 var unsetNumber = regexp.MustCompile(unsetPrefix + `(\d+)`)
-
-// instead is what nats-server is given for a node.
-func (r *reading) instead(n *syntax.Node) (any, bool) {
-	if r.left[n] {
-		return nil, false
-	}
-	if n.Unset {
-		switch r.unset[n] {
-		case asText:
-			return unsetText(r.number[n]), true
-		case asNumber:
-			return int64(1), true
-		case asYes:
-			return true, true
-		default:
-			return nil, false
-		}
-	}
-	return n.Value, true
-}
 
 // files are keys of TLS blocks whose files, stores and answers are not needed
 // to tell who gets in.
@@ -288,11 +279,7 @@ var away = []string{
 // reduce marks what nats-server is not given, and reads what it would have
 // read of it.
 func (r *reading) reduce() {
-	r.left, r.unset = map[*syntax.Node]bool{}, map[*syntax.Node]int{}
-	r.number, r.used = map[*syntax.Node]int{}, map[*syntax.Node]bool{}
-	for i, n := range r.tree.Unset {
-		r.unset[n], r.number[n] = asText, i
-	}
+	r.left, r.used = map[*syntax.Node]bool{}, map[*syntax.Node]bool{}
 	walk(r.tree.Root, nil, func(path []string, in *syntax.Map, e *syntax.Entry) {
 		key := last(path)
 		if e.Used {

@@ -17,8 +17,9 @@ func (r *reading) readOperators() {
 		for _, name := range stringsOf(e.Node) {
 			r.operators = append(r.operators, r.readOperator(e, name))
 		}
-		if len(r.operators) == 0 {
-			r.refuse(e, "no operator is named")
+		switch list, ok := e.Node.Value.([]*syntax.Node); {
+		case ok && len(r.operators) < len(list), !ok && len(r.operators) == 0:
+			r.refuse(e, "operator must be a text, or a list of texts: JWTs or the names of their files")
 		}
 	}
 	r.checkSystemAccount()
@@ -51,6 +52,9 @@ func (r *reading) checkSystemAccount() {
 		return
 	}
 	name, named := str(r.tree.Root, "system_account"), false
+	if name == "" {
+		return // nats-server takes that of the operator
+	}
 	for _, o := range r.operators {
 		if o == nil || o.SystemAccount == name {
 			return
@@ -159,7 +163,7 @@ var standIn = sync.OnceValues(func() (stand, error) {
 // find its system account.
 func (r *reading) addOperator(enc *encoder) {
 	operator, resolver := get(r.tree.Root, "operator"), get(r.tree.Root, "resolver")
-	if operator == nil {
+	if operator == nil || len(r.operators) == 0 {
 		if resolver != nil {
 			enc.buf.WriteString("resolver: MEMORY\n")
 			enc.lines = append(enc.lines, resolver.Node)

@@ -29,8 +29,12 @@ func (r *reading) server() *posture.Server {
 	}
 	o := r.load()
 	if o == nil {
+		reason := "nats-server would not start with this configuration"
+		if len(r.config.Refused) == 0 {
+			reason = r.config.Absent[0].Text
+		}
 		for _, kind := range posture.DoorKinds() {
-			s.Doors = append(s.Doors, posture.Door{Kind: kind, On: posture.Unseen, Reason: "nats-server would not start with this configuration"})
+			s.Doors = append(s.Doors, posture.Door{Kind: kind, On: posture.Unseen, Reason: reason})
 		}
 		return s
 	}
@@ -38,7 +42,7 @@ func (r *reading) server() *posture.Server {
 	if len(r.config.Spellings) > 0 {
 		r.again(s)
 	}
-	r.doubt(s)
+	r.vary(s)
 	r.logins(o)
 	r.config.Token = r.token(o)
 	return s
@@ -48,28 +52,40 @@ func (r *reading) server() *posture.Server {
 // r.config then tells.
 func (r *reading) load() *server.Options {
 	r.reduce()
+	r.findVariables()
 	r.note()
 	e := r.effective()
 	if r.config.Refused = append(r.config.Refused, e.refused...); len(r.config.Refused) > 0 {
 		return nil
+	}
+	if e.undecided {
+		u := r.config.Unset[0]
+		r.config.Absent = []posture.Remark{{
+			Place: u.Place, Text: "no value of " + u.Key + ", which is a variable without a value here, was found with which nats-server starts",
+		}}
 	}
 	return e.opts
 }
 
 // describe judges a server by its effective options.
 func (r *reading) describe(s *posture.Server, o *server.Options) {
-	s.Name = cmp.Or(known(o.ServerName), r.src.Name)
-	s.Cluster = known(cmp.Or(o.Cluster.Name, o.Gateway.Name))
+	s.Name = cmp.Or(r.told(o.ServerName), r.src.Name)
+	s.Cluster = cmp.Or(o.Cluster.Name, o.Gateway.Name)
 	s.SystemAccount = cmp.Or(o.SystemAccount, server.DEFAULT_SYSTEM_ACCOUNT)
 	s.NoConfigFile = posture.No
-	if named := str(r.tree.Root, "system_account"); named != "" {
+	switch named, known := r.systemAccount(); {
+	case !known && (len(r.operators) > 0 || o.TrustedKeys != nil):
+		s.SystemAccount = ""
+	case named != "":
 		s.SystemAccount = named
 	}
-	j := &judge{reading: r, opts: o, operator: o.TrustedKeys != nil}
+	j := &judge{reading: r, opts: o}
+	j.trusting = r.trustsNobody() && o.Users == nil && o.Nkeys == nil && o.Username == "" && o.Authorization == ""
+	j.operator = o.TrustedKeys != nil && !r.trustsNobody()
 	j.required = j.operator || o.Nkeys != nil || o.Users != nil || o.Username != "" || o.Authorization != ""
 	s.AuthRequired = posture.TriOf(j.required)
 	switch {
-	case j.operator:
+	case j.operator || j.trusting && len(r.operators) > 0:
 		s.AuthMode = posture.AuthOperator
 	case j.required || o.AuthCallout != nil:
 		s.AuthMode = posture.AuthStatic
@@ -77,6 +93,7 @@ func (r *reading) describe(s *posture.Server, o *server.Options) {
 		s.AuthMode = posture.AuthNone
 	}
 	s.Doors = j.doors()
+	r.hideStandIns(s)
 	r.config.Guests = j.guests()
 	r.config.Traits, s.JetStream = j.traits(), j.jetStream()
 	for _, op := range r.operators {
@@ -84,15 +101,6 @@ func (r *reading) describe(s *posture.Server, o *server.Options) {
 			s.Operators = append(s.Operators, operatorOf(op))
 		}
 	}
-}
-
-// known is a name, but "" where it is only what was filled in for a variable
-// without a value.
-func known(name string) string {
-	if unsetValue.MatchString(name) {
-		return ""
-	}
-	return name
 }
 
 // operatorOf is an operator as its JWT describes it.
@@ -148,24 +156,6 @@ func (r *reading) again(s *posture.Server) {
 	}
 }
 
-// doubt makes doors unknown that depend on variables without a value.
-func (r *reading) doubt(s *posture.Server) {
-	for _, u := range r.config.Unset {
-		for _, kind := range r.dependent(u) {
-			d := s.Door(kind)
-			if d.On == posture.No && !u.Listens() {
-				continue // no listener, whatever the value is
-			}
-			d.Access, d.Basis, d.Cause, d.Landing = posture.Unknown, posture.Declared, "", nil
-			d.Reason = "it depends on a variable that has no value here: " + u.Key + " at " + u.Place.String()
-			d.Evidence = append(d.Evidence, u.Place.Says(posture.Unknown, u.Key+" is a variable without a value"))
-			if d.On == posture.No {
-				d.On = posture.Unseen
-			}
-		}
-	}
-}
-
 // inheriting are the doors that take the server's own authentication.
 var inheriting = []posture.DoorKind{posture.Client, posture.Websocket, posture.MQTT, posture.Leafnode}
 
@@ -201,7 +191,7 @@ func (r *reading) dependent(u posture.Unset) []posture.DoorKind {
 
 // note notes what the tree shows and the options do not.
 func (r *reading) note() {
-	r.harmless = map[posture.Unset]bool{}
+	r.harmless, r.deciding = map[posture.Unset]bool{}, map[posture.Unset]bool{}
 	r.noteEntries(r.tree.Root, nil)
 	slices.SortStableFunc(r.config.Unset, func(a, b posture.Unset) int { return comparePlaces(a.Place, b.Place, a.Key, b.Key) })
 	r.noteComments()
@@ -245,6 +235,9 @@ func (r *reading) noteValue(n *syntax.Node, in *syntax.Map, path []string) {
 			u.Name = ""
 		}
 		r.harmless[u] = r.noMatter(in, path)
+		if v := r.of[n]; v != nil && !slices.Contains(v.uses, u) {
+			v.uses = append(v.uses, u)
+		}
 		if r.src.Later == nil || !r.src.Later(n.Var) || len(r.dependent(u)) > 0 {
 			r.config.Unset = append(r.config.Unset, u)
 		}
@@ -267,7 +260,9 @@ func (r *reading) noMatter(in *syntax.Map, path []string) bool {
 	case "password":
 		user := get(in, "user")
 		name := str(in, "user")
-		return user != nil && !user.Node.Unset && name != "" && !r.isGuest(name)
+		return user != nil && !user.Node.Unset && name != "" && !r.isGuest(name) || user != nil && r.someUser(path)
+	case "user":
+		return r.someUser(path)
 	case "advertise", "client_advertise", "cluster_advertise", "routes", "urls", "url", "timeout", "cert_file", "key_file", "ca_file",
 		"credentials", "name", "compression", "store_dir", "ping_interval", "write_deadline", "dir":
 		return true
@@ -275,6 +270,12 @@ func (r *reading) noMatter(in *syntax.Map, path []string) bool {
 		return len(path) > 1
 	}
 	return false
+}
+
+// someUser reports whether a key belongs to one of a list of users of whom nobody is
+// taken for: nats-server refuses a user without a name, and any other has to log in.
+func (r *reading) someUser(path []string) bool {
+	return len(path) > 1 && path[len(path)-2] == "users" && path[0] != "leafnodes" && !r.isGuest("") && len(r.guestNames) == 0
 }
 
 // isGuest tells whether a user may be one whom strangers are taken for.

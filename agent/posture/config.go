@@ -38,6 +38,9 @@ type Config struct {
 	Overridden []Override
 	Spellings  []Spelling
 	Unset      []Unset
+	Barred     []Barred // listeners that nobody may get through
+
+	Placeholders []Placeholder // secrets that are texts which somebody forgot to replace
 
 	Rules  string // the release of nats-server by whose rules all this was found
 	Traits Traits
@@ -89,6 +92,34 @@ type Remark struct {
 	Text  string
 }
 
+// UnsetUnder is the path of a key that is a variable without a value: one that is
+// the given path, or ends with it. It is "" where there is none.
+func (c *Config) UnsetUnder(path string) string {
+	for _, u := range c.Unset {
+		if u.Key == path || strings.HasSuffix(u.Key, "."+path) {
+			return u.Key
+		}
+	}
+	return ""
+}
+
+// Placeholder is a secret that is no secret: nats-server takes the text as it
+// stands.
+type Placeholder struct {
+	Key      string // path
+	Literal  string
+	Variable bool // it looks like a variable, and stands in quotes
+	Place    Place
+}
+
+// Barred is a listener that runs, and that hardly anybody or nobody gets through,
+// whatever credentials he has.
+type Barred struct {
+	Door  DoorKind
+	Place Place
+	Text  string
+}
+
 // Override is a key that counts for nothing, since a later one replaces it.
 type Override struct {
 	Key        string // path
@@ -135,12 +166,13 @@ type Secret uint8
 
 // The kinds of a secret.
 const (
-	SecretUnset  Secret = iota // a variable without a value
-	SecretNone                 // nothing proves it: the name is enough
-	SecretPlain                // a password or token in clear
-	SecretHashed               // a bcrypt hash
-	SecretKey                  // an nkey
-	SecretCert                 // a certificate
+	SecretUnset       Secret = iota // a variable without a value
+	SecretNone                      // nothing proves it: the name is enough
+	SecretPlain                     // a password or token in clear
+	SecretHashed                    // a bcrypt hash
+	SecretKey                       // an nkey
+	SecretCert                      // a certificate
+	SecretPlaceholder               // a text that somebody forgot to replace
 )
 
 // ConfigLogin is who may log in, and with what.
@@ -158,6 +190,7 @@ type ConfigLogin struct {
 	Client     bool // it is for clients, and not for other servers
 	Guest      bool // it is a no_auth_user
 	Empty      bool // there is a password, and it is empty
+	Unnamed    bool // its name is a variable without a value
 }
 
 // Resolver is where a server in operator mode finds accounts.

@@ -58,9 +58,10 @@ type Cause string
 
 // The causes that the evidence can tell apart.
 const (
-	CauseNoConfig      Cause = "no-config"     // started without a configuration file
-	CauseNoAuthBlock   Cause = "no-auth-block" // a file without users
-	CauseNoAuthUser    Cause = "no-auth-user"  // whoever brings no credentials is taken for that user
+	CauseNoConfig      Cause = "no-config"      // started without a configuration file
+	CauseNoAuthBlock   Cause = "no-auth-block"  // a file without users
+	CauseNoTrustedKey  Cause = "no-trusted-key" // operators without a key that signs anything
+	CauseNoAuthUser    Cause = "no-auth-user"   // whoever brings no credentials is taken for that user
 	CauseCalloutAdmits Cause = "callout-admits-all"
 	CauseCalloutAlone  Cause = "callout-without-users" // who sends no CONNECT is not asked
 	CauseSentinel      Cause = "default-sentinel"      // whoever brings no JWT is given that one
@@ -84,6 +85,13 @@ const (
 // RandomPort is the port of a listener for which the server is to choose one.
 const RandomPort = -1
 
+// UndecidedPort and UndecidedHost are those of a listener whose configuration
+// takes them from a variable that has no value here.
+const (
+	UndecidedPort = -2
+	UndecidedHost = "?"
+)
+
 // Address is host:port as the server gives it, or "" when the door is off. Of a
 // server that does not answer it is the address where a touch found the listener.
 func (d *Door) Address() string {
@@ -97,6 +105,14 @@ func (d *Door) Address() string {
 	host := d.Host
 	if host == "" {
 		host = "0.0.0.0"
+	}
+	switch {
+	case d.Host == UndecidedHost && d.Port == UndecidedPort:
+		return "(address unknown)"
+	case d.Port == UndecidedPort:
+		return host + " (port unknown)"
+	case d.Host == UndecidedHost:
+		return port + " (host unknown)"
 	}
 	return joinHostPort(host, port)
 }
