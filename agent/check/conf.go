@@ -212,12 +212,12 @@ var conf009 = &Check{
 		for _, p := range s.Config.Placeholders {
 			evidence = append(evidence, p.Place.Says(posture.Unknown, fmt.Sprintf("%s is %q: %s", p.Key, p.Literal, literally(p))))
 		}
-		return places(fail("", "%s has %s as secrets, which anybody can guess", s.Name, several(len(evidence), "placeholder", "placeholders")), evidence)
+		return places(fail("", "%s uses %s", s.Name, several(len(evidence), "placeholder as a secret, which anybody can guess", "placeholders as secrets, which anybody can guess")), evidence)
 	},
 	Remedy: Remedy{
 		Text: "Write a variable without quotes ($NATS_PASSWORD) and give the server its value in the environment, or render the template before the server reads the file, and restart. " +
 			"Clients that log in with the literal text are rejected afterwards.",
-		Config: "authorization { user: app, password: $NATS_PASSWORD }\n", Reload: true,
+		Config: "authorization { user: app, password: $NATS_PASSWORD }\n",
 	},
 	Refs: []string{refConfig},
 }

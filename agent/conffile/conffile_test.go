@@ -205,7 +205,7 @@ func TestRefused(t *testing.T) {
 		"include nowhere.conf":          `n1.conf:1:9: include of "nowhere.conf": no such file or directory`,
 		"websocket { port: 80 }":        "n1.conf:1:1: websocket requires TLS configuration",
 		"tls { cert_file: x }":          "n1.conf:1:7: 'cert_file' and 'key_file' go together",
-		"port: x":                       "n1.conf:1:1: interface conversion",
+		"port: x":                       "n1.conf:1:1: port must be a whole number, and this is text",
 		"operator: eyJ.x.y":             "n1.conf:1:1: error parsing operator JWT",
 		"resolver { type: full }":       "n1.conf:1:1: dir has no value",
 		"default_sentinel: x":           "n1.conf:1:1: default sentinel JWT not valid",

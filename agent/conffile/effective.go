@@ -148,12 +148,16 @@ func (r *reading) ask(search bool) (e effective, again bool) {
 		case search && r.named(text).another():
 			again = true
 		case len(e.refused) < mostRefused:
-			e.refused = append(e.refused, posture.Remark{Place: r.placeOf(node, text), Text: advise(scrub(text, r.secrets))})
+			if node == nil {
+				node = r.blamed(text)
+			}
+			e.refused = append(e.refused, posture.Remark{Place: r.placeOf(node, text), Text: advise(scrub(r.plainly(node, text), r.secrets))})
 		}
 	}
 	if again {
 		return effective{}, true
 	}
+	e.refused = withoutEchoes(e.refused)
 	slices.SortFunc(e.refused, func(a, b posture.Remark) int { return comparePlaces(a.Place, b.Place, a.Text, b.Text) })
 	return e, false
 }
@@ -171,6 +175,8 @@ func advise(text string) string {
 	switch {
 	case unknown && strings.HasPrefix(key, `"\ufeff`):
 		return text + ": " + syntax.MarkAdvice
+	case strings.HasPrefix(text, `could not fetch <"/accounts/">`):
+		return "an operator whose JWT names no account server needs a resolver: name one under resolver"
 	case unknown && strings.HasPrefix(key, `".`):
 		return text + ": it looks like a template; lint what it renders"
 	}

@@ -123,7 +123,9 @@ func (r *reading) single(in *syntax.Map, where string, client bool) {
 	if user == nil || str(auth, "user") == "" && !user.Node.Unset {
 		return
 	}
-	l := posture.ConfigLogin{Place: placeOf(user.Pos), Where: where, User: str(auth, "user"), Client: client, Secret: posture.SecretNone, Restricted: true}
+	l := posture.ConfigLogin{
+		Place: placeOf(user.Pos), Where: where, User: str(auth, "user"), Client: client, Secret: posture.SecretNone, Restricted: true, Unnamed: user.Node.Unset,
+	}
 	r.config.Logins = append(r.config.Logins, proven(l, auth))
 }
 
@@ -148,10 +150,17 @@ func (r *reading) listed(in *syntax.Map, where, account string, certified, limit
 			r.config.Logins = append(r.config.Logins, l)
 			continue
 		}
-		if l.User = str(m, "user"); l.User == "" {
+		user := get(m, "user")
+		l.User = str(m, "user")
+		l.Unnamed = user != nil && user.Node.Unset
+		name := l.User
+		switch {
+		case l.Unnamed:
+			name = standInText(r.of[user.Node].index)
+		case name == "":
 			continue
 		}
-		l.Guest, l.Restricted = r.isGuest(l.User), limited[l.User]
+		l.Guest, l.Restricted = r.isGuest(l.User), limited[name]
 		l = proven(l, m)
 		if l.Secret == posture.SecretNone && certified[l.User] {
 			l.Secret = posture.SecretCert
@@ -182,6 +191,8 @@ func prove(l *posture.ConfigLogin, n *syntax.Node) {
 		l.Secret = posture.SecretUnset
 	case bcryptHash.MatchString(s):
 		l.Secret = posture.SecretHashed
+	case isPlaceholder(s):
+		l.Secret = posture.SecretPlaceholder
 	default:
 		l.Secret, l.Length = posture.SecretPlain, utf8.RuneCountInString(s)
 		l.Guessable = isGuessable(s, l.User)

@@ -195,6 +195,7 @@ func (r *reading) note() {
 	r.noteEntries(r.tree.Root, nil)
 	slices.SortStableFunc(r.config.Unset, func(a, b posture.Unset) int { return comparePlaces(a.Place, b.Place, a.Key, b.Key) })
 	r.noteComments()
+	r.notePlaceholders()
 	r.noteResolver()
 }
 

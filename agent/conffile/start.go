@@ -120,10 +120,15 @@ func (r *reading) unstartableJetStream(o *server.Options, say sayer) {
 	}
 	at := r.config.At("jetstream", "server_name")
 	system, known := r.systemAccount()
+	if keys, all := r.trustedKeys(); system == "" && known && all && len(keys) > 0 {
+		// The one that nats-server makes up is signed by nobody.
+		say(at, "JetStream needs a system account, and in operator mode none is made up: name one under system_account or in the operator's JWT")
+		return
+	}
 	if system == "" {
 		system = server.DEFAULT_SYSTEM_ACCOUNT
 	}
-	if e := get(block(r.tree.Root, "accounts", system), "jetstream"); e != nil && jetStreamOn(e.Node) {
+	if e := get(r.account(system), "jetstream"); e != nil && jetStreamOn(e.Node) {
 		say(placeOf(e.Pos), "the system account cannot have JetStream: take jetstream out of account %s", system)
 	}
 	if o.JetStreamKey != "" && o.JetStreamTpm.KeysFile != "" {
@@ -140,6 +145,16 @@ func (r *reading) unstartableJetStream(o *server.Options, say sayer) {
 	if o.JetStreamMaxStore > 0 && r.reserved("max_store", "max_file", "max_disk", "store", "disk") > o.JetStreamMaxStore {
 		say(r.config.At("jetstream.max_file", "jetstream.max_store", "jetstream"), "the accounts reserve more JetStream storage than jetstream has")
 	}
+}
+
+// account is the block of an account; nil if there is none.
+func (r *reading) account(name string) *syntax.Map {
+	accounts := block(r.tree.Root, "accounts")
+	if accounts == nil || accounts.Get(name) == nil {
+		return nil
+	}
+	m, _ := accounts.Get(name).Node.Value.(*syntax.Map)
+	return m
 }
 
 // extends reports whether a leafnode remote shares the system account with a hub

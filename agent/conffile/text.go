@@ -100,9 +100,31 @@ func mask(line string, secrets []string) string {
 		line = strings.ReplaceAll(line, s, masked)
 	}
 	for _, re := range looksSecret {
-		line = re.ReplaceAllString(line, "${1}"+masked)
+		line = re.ReplaceAllStringFunc(line, func(found string) string {
+			m := re.FindStringSubmatch(found)
+			if isPlaceholder(strings.Trim(strings.TrimPrefix(found, m[1]), `"'`)) || m[1] == "://" && isPlaceholder(lastOf(passwordsOf(found))) {
+				return found
+			}
+			return m[1] + masked
+		})
 	}
 	return line
+}
+
+// secretsOfURL are what stands before the @ of a URL, unless that is a placeholder.
+func secretsOfURL(url string) []string {
+	found := passwordsOf(url)
+	if isPlaceholder(lastOf(found)) {
+		return nil
+	}
+	return found
+}
+
+func lastOf(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return list[len(list)-1]
 }
 
 // secretKeys are the keys of secrets, by the names that nats-server gives them.
@@ -112,7 +134,7 @@ var secretKeys = []string{"pass", "password", "token", "seed", "xkey", "key", "n
 func secretsIn(all string) []string {
 	found := map[string]bool{}
 	for _, m := range looksSecret[0].FindAllStringSubmatch(all, -1) {
-		if s := strings.Trim(m[2], `"'`); len(s) > 2 {
+		if s := strings.Trim(m[2], `"'`); len(s) > 2 && !isPlaceholder(s) {
 			found[s] = true
 		}
 	}
@@ -123,7 +145,7 @@ func secretsIn(all string) []string {
 func secretsOf(tree *syntax.Tree, f *flags) []string {
 	found := map[string]bool{}
 	add := func(s string) {
-		if len(s) > 2 {
+		if len(s) > 2 && !isPlaceholder(s) {
 			found[s] = true
 		}
 	}
@@ -137,7 +159,7 @@ func secretsOf(tree *syntax.Tree, f *flags) []string {
 				case ok && (slices.Contains(secretKeys, strings.ToLower(e.Key)) || isJWT(text)):
 					add(text)
 				case ok && strings.Contains(text, "@"):
-					for _, s := range passwordsOf(text) {
+					for _, s := range secretsOfURL(text) {
 						add(s)
 					}
 				}
@@ -146,7 +168,7 @@ func secretsOf(tree *syntax.Tree, f *flags) []string {
 		case []*syntax.Node:
 			for _, n := range v {
 				if text, ok := n.Value.(string); ok {
-					for _, s := range passwordsOf(text) {
+					for _, s := range secretsOfURL(text) {
 						add(s)
 					}
 				}

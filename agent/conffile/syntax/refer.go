@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"unicode"
 )
@@ -83,6 +84,8 @@ func (d *document) variable(name string, at int) (*Node, error) {
 	}
 	n, err := d.fromEnv(name, at)
 	switch {
+	case errors.Is(err, ErrUnset) && !plainName.MatchString(name):
+		return nil, d.fail(at, "%s", noVariable(name))
 	case errors.Is(err, ErrUnset):
 		n = newNode("")
 		n.Unset = true
@@ -92,6 +95,23 @@ func (d *document) variable(name string, at int) (*Node, error) {
 	}
 	n.Var, n.Env = name, true
 	return n, nil
+}
+
+var (
+	// plainName is what variables are called: a shell, a unit and a container take
+	// no other names.
+	plainName  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
+	bracedName = regexp.MustCompile(`^[{(]([A-Za-z_][A-Za-z0-9_]*)`)
+)
+
+// noVariable says why nothing is called like that. What is not plainly a name may be
+// a secret, and is not shown.
+func noVariable(name string) string {
+	if m := bracedName.FindStringSubmatch(name); m != nil {
+		return "braces are not a form of variable: nats-server looks for one whose name has the brace in it, and does not start; write $" + m[1] + ", or quote the value if it is meant literally"
+	}
+	return "nats-server takes all of this value for the name of a variable, and there is none of that name, so it does not start: " +
+		"a variable cannot be a part of a value; quote the value if it is meant literally"
 }
 
 // fromEnv is the value of a variable of the environment, which nats-server
