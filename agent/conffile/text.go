@@ -102,7 +102,8 @@ func mask(line string, secrets []string) string {
 	for _, re := range looksSecret {
 		line = re.ReplaceAllStringFunc(line, func(found string) string {
 			m := re.FindStringSubmatch(found)
-			if isPlaceholder(strings.Trim(strings.TrimPrefix(found, m[1]), `"'`)) || m[1] == "://" && isPlaceholder(lastOf(passwordsOf(found))) {
+			value := strings.Trim(strings.TrimPrefix(found, m[1]), `"'`)
+			if value != masked && isPlaceholder(value) || m[1] == "://" && isPlaceholder(lastOf(passwordsOf(found))) {
 				return found
 			}
 			return m[1] + masked

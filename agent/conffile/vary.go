@@ -153,8 +153,9 @@ func (r *reading) merge(s *posture.Server, kinds []posture.DoorKind, vars []*var
 	}
 }
 
-// decisive lists the variables that alone may turn a verdict; all of them where
-// only several together do, and none where the verdict is always the same.
+// decisive lists the variables that alone may turn a verdict, the one first that does
+// so whatever most of the others stand for; all of them where only several together
+// do, and none where the verdict is always the same.
 func decisive(kind posture.DoorKind, vars int, all []combination) []int {
 	type verdict struct {
 		on     posture.Tri
@@ -175,21 +176,26 @@ func decisive(kind posture.DoorKind, vars int, all []combination) []int {
 		return nil
 	}
 	var out, every []int
+	turns := make([]int, vars)
 	for i := range vars {
 		every = append(every, i)
-		seen := map[string]verdict{} // by the meanings of the others
+		seen, turned := map[string]verdict{}, map[string]bool{} // by the meanings of the others
 		for k := range all {
 			c := &all[k]
 			if c.server == nil {
 				continue
 			}
 			others := fmt.Sprint(c.at[:i], c.at[i+1:])
-			if before, ok := seen[others]; ok && before != of(c) && !slices.Contains(out, i) {
-				out = append(out, i)
+			if before, ok := seen[others]; ok && before != of(c) {
+				turned[others] = true
 			}
 			seen[others] = of(c)
 		}
+		if turns[i] = len(turned); turns[i] > 0 {
+			out = append(out, i)
+		}
 	}
+	slices.SortStableFunc(out, func(a, b int) int { return turns[b] - turns[a] })
 	if len(out) == 0 {
 		return every
 	}
