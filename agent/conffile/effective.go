@@ -23,8 +23,8 @@ type reading struct {
 	secrets []string
 
 	config    *posture.Config
-	variables []*variable // those without a value
-	of        map[*syntax.Node]*variable
+	variables []*unsetVariable // those without a value
+	of        map[*syntax.Node]*unsetVariable
 	used      map[*syntax.Node]bool // nodes to which variables refer
 	left      map[*syntax.Node]bool
 

@@ -19,8 +19,8 @@ import (
 // that may make a difference, and a verdict stands only where all of those with
 // which it starts agree on it.
 
-// variable is one that has no value here.
-type variable struct {
+// unsetVariable is one that has no value here.
+type unsetVariable struct {
 	name  string
 	index int // among the variables, which stands in its stand-in text
 	uses  []posture.Unset
@@ -61,11 +61,11 @@ type names struct{ users, guests, accounts []string }
 
 // findVariables collects the variables without a value, with what they may mean.
 func (r *reading) findVariables() {
-	r.variables, r.of = nil, map[*syntax.Node]*variable{}
+	r.variables, r.of = nil, map[*syntax.Node]*unsetVariable{}
 	known := r.referable()
-	byName := map[string]*variable{}
+	byName := map[string]*unsetVariable{}
 	type use struct {
-		v    *variable
+		v    *unsetVariable
 		path []string
 		item bool
 	}
@@ -75,7 +75,7 @@ func (r *reading) findVariables() {
 		if n.Unset && r.of[n] == nil {
 			v := byName[n.Var]
 			if v == nil {
-				v = &variable{name: n.Var, index: len(r.variables), complete: true}
+				v = &unsetVariable{name: n.Var, index: len(r.variables), complete: true}
 				byName[n.Var] = v
 				r.variables = append(r.variables, v)
 			}
@@ -217,7 +217,7 @@ func (r *reading) instead(n *syntax.Node) (any, bool) {
 }
 
 // another gives a variable its next meaning, and reports whether it has one.
-func (v *variable) another() bool {
+func (v *unsetVariable) another() bool {
 	if v == nil || v.at+1 >= len(v.meanings) {
 		return false
 	}
@@ -226,7 +226,7 @@ func (v *variable) another() bool {
 }
 
 // named is the variable whose stand-in an error names.
-func (r *reading) named(text string) *variable {
+func (r *reading) named(text string) *unsetVariable {
 	m := unsetNumber.FindStringSubmatch(text)
 	if m == nil {
 		return nil
@@ -240,7 +240,7 @@ func (r *reading) named(text string) *variable {
 
 // shown is how a variable is called in a report. A name that may be a secret
 // itself, such as a password that begins with a dollar, is not shown.
-func (v *variable) shown() string {
+func (v *unsetVariable) shown() string {
 	for _, u := range v.uses {
 		if u.Name != "" {
 			return "$" + u.Name
@@ -269,7 +269,7 @@ func (r *reading) withoutStandIns(text string) string {
 }
 
 // matters lists the doors that may depend on a variable.
-func (r *reading) matters(v *variable) []posture.DoorKind {
+func (r *reading) matters(v *unsetVariable) []posture.DoorKind {
 	var out []posture.DoorKind
 	for _, u := range v.uses {
 		for _, kind := range r.dependent(u) {

@@ -24,19 +24,19 @@ type combination struct {
 // vary holds the verdicts that came of one meaning of each variable against those
 // that come of others.
 func (r *reading) vary(s *posture.Server) {
-	var free []*variable
+	var free []*unsetVariable
 	for _, v := range r.variables {
 		switch kinds := r.matters(v); {
 		case len(kinds) == 0:
 		case !v.complete || len(r.config.Spellings) > 0:
-			r.decides(s, kinds, []*variable{v}, "")
+			r.decides(s, kinds, []*unsetVariable{v}, "")
 		case len(v.meanings) > 1:
 			free = append(free, v)
 		}
 	}
 	for len(free) > 0 {
 		var kinds []posture.DoorKind
-		var together []*variable
+		var together []*unsetVariable
 		kinds, together, free = r.apart(free)
 		combined := r.combine(together)
 		if combined == nil {
@@ -50,12 +50,12 @@ func (r *reading) vary(s *posture.Server) {
 
 // apart takes the first of several variables out of a list, with all that share a
 // door with it, directly or through others.
-func (r *reading) apart(all []*variable) (kinds []posture.DoorKind, together, rest []*variable) {
+func (r *reading) apart(all []*unsetVariable) (kinds []posture.DoorKind, together, rest []*unsetVariable) {
 	together, rest = all[:1:1], slices.Clone(all[1:])
 	kinds = r.matters(all[0])
 	for more := true; more; {
 		more = false
-		rest = slices.DeleteFunc(rest, func(v *variable) bool {
+		rest = slices.DeleteFunc(rest, func(v *unsetVariable) bool {
 			own := r.matters(v)
 			if !slices.ContainsFunc(own, func(k posture.DoorKind) bool { return slices.Contains(kinds, k) }) {
 				return false
@@ -74,7 +74,7 @@ func (r *reading) apart(all []*variable) (kinds []posture.DoorKind, together, re
 
 // combine tries every combination of the meanings of variables; nil where there are
 // too many of them.
-func (r *reading) combine(vars []*variable) []combination {
+func (r *reading) combine(vars []*unsetVariable) []combination {
 	n := 1
 	for _, v := range vars {
 		if n *= len(v.meanings); n > min(mostCombined, r.attempts()) {
@@ -110,7 +110,7 @@ func (r *reading) combine(vars []*variable) []combination {
 }
 
 // merge keeps of a posture what all combinations agree on.
-func (r *reading) merge(s *posture.Server, kinds []posture.DoorKind, vars []*variable, all []combination) {
+func (r *reading) merge(s *posture.Server, kinds []posture.DoorKind, vars []*unsetVariable, all []combination) {
 	for _, c := range all {
 		if c.server == nil {
 			continue
@@ -139,7 +139,7 @@ func (r *reading) merge(s *posture.Server, kinds []posture.DoorKind, vars []*var
 		}
 		deciding := decisive(kind, len(vars), all)
 		if len(deciding) > 0 {
-			var decide []*variable
+			var decide []*unsetVariable
 			for _, i := range deciding {
 				decide = append(decide, vars[i])
 			}
@@ -231,7 +231,7 @@ func agree(d, other *posture.Door) {
 }
 
 // decides makes doors unknown that depend on variables.
-func (r *reading) decides(s *posture.Server, kinds []posture.DoorKind, vars []*variable, why string) {
+func (r *reading) decides(s *posture.Server, kinds []posture.DoorKind, vars []*unsetVariable, why string) {
 	for _, kind := range kinds {
 		d := s.Door(kind)
 		for _, v := range vars {
@@ -308,7 +308,7 @@ func (r *reading) addressUnset(kind posture.DoorKind) (host, port bool) {
 		posture.Websocket: "websocket.", posture.MQTT: "mqtt.", posture.Leafnode: "leafnodes.", posture.Route: "cluster.", posture.Gateway: "gateway.",
 	}[kind]
 	unset := func(keys ...string) bool {
-		return slices.ContainsFunc(r.variables, func(v *variable) bool {
+		return slices.ContainsFunc(r.variables, func(v *unsetVariable) bool {
 			return slices.ContainsFunc(v.uses, func(u posture.Unset) bool { return slices.Contains(keys, u.Key) })
 		})
 	}
