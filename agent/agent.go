@@ -222,13 +222,14 @@ func (a *Agent) Sweep(ctx context.Context, sessions bool) (*State, error) {
 		}
 	}
 	if a.toucher != nil {
-		<-a.toucher.start(ctx, a.toucher.plan(snap.Servers, a.now()))
+		<-a.toucher.start(ctx, append(a.toucher.plan(snap.Servers, a.now()), a.toucher.planAddresses(a.policy.Addresses, a.now())...))
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		for _, s := range snap.Servers {
 			a.attach(s)
 		}
+		a.toucher.attachForeign(snap, a.policy.Addresses)
 	}
 	return a.judge(ctx, snap, true), nil
 }

@@ -348,7 +348,7 @@ func (l *loop) startTouches(ctx context.Context, servers []*posture.Server) {
 	if l.toucher == nil {
 		return
 	}
-	jobs := l.toucher.plan(servers, l.now())
+	jobs := append(l.toucher.plan(servers, l.now()), l.toucher.planAddresses(l.policy.Addresses, l.now())...)
 	for _, j := range jobs {
 		l.awaiting[j.server] = true
 	}

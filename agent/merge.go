@@ -163,6 +163,9 @@ func (l *loop) finish() *posture.Snapshot {
 		}
 		next.Servers[i] = s
 	}
+	if l.toucher != nil {
+		l.toucher.attachForeign(&next, l.policy.Addresses)
+	}
 	return &next
 }
 

@@ -49,8 +49,9 @@ type toucher struct {
 	turn    uint64 // counts the turns: a touch that an earlier one began says nothing
 	records map[touched]record
 	current map[touched]standing
-	busy    map[string]bool // ids of servers that are being touched
-	ended   map[string]bool // ids of servers at which touches have ended since they were taken
+	visited map[string]visited // by address of the policy
+	busy    map[string]bool    // ids of servers that are being touched
+	ended   map[string]bool    // ids of servers at which touches have ended since they were taken
 }
 
 // touched names a door, or one path of it.
@@ -94,7 +95,7 @@ func newToucher(cfg Probe, now func() time.Time, log *slog.Logger) *toucher {
 		cfg: cfg, log: log, prober: probe.Prober{Timeout: cfg.Timeout, Now: now, MQTT: cfg.MQTT},
 		slots: make(chan struct{}, cfg.Parallel), ready: make(chan struct{}, 1), before: func(string) {},
 		whoWas: func(context.Context, *posture.Touch) *posture.Landing { return nil },
-		now:    now, records: map[touched]record{}, current: map[touched]standing{}, busy: map[string]bool{}, ended: map[string]bool{},
+		now:    now, records: map[touched]record{}, current: map[touched]standing{}, visited: map[string]visited{}, busy: map[string]bool{}, ended: map[string]bool{},
 	}
 }
 
@@ -102,6 +103,7 @@ func newToucher(cfg Probe, now func() time.Time, log *slog.Logger) *toucher {
 type job struct {
 	turn    uint64
 	server  string
+	address string // of the policy; then there are no targets
 	targets []due
 }
 
@@ -129,6 +131,7 @@ func (t *toucher) begin() {
 	defer t.mu.Unlock()
 	t.turn++
 	clear(t.records)
+	clear(t.visited)
 }
 
 // plan lists what is due at servers, and marks them as being touched.
@@ -185,6 +188,10 @@ func (t *toucher) againAll() {
 	for key, r := range t.records {
 		r.due = time.Time{}
 		t.records[key] = r
+	}
+	for key, v := range t.visited {
+		v.due = time.Time{}
+		t.visited[key] = v
 	}
 }
 
@@ -252,6 +259,9 @@ func (t *toucher) start(ctx context.Context, jobs []job) <-chan struct{} {
 			wg.Go(func() {
 				defer func() { <-t.slots }()
 				defer t.release(j.server)
+				if j.address != "" {
+					t.visit(ctx, j.turn, j.address)
+				}
 				for i, d := range j.targets {
 					t.touch(ctx, j.turn, d)
 					if i < len(j.targets)-1 {

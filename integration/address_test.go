@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -304,13 +305,6 @@ func TestLeafnodesOfOneName(t *testing.T) {
 // guessed: those that no peer tells of stay unknown.
 func TestSilentMembers(t *testing.T) {
 	t.Parallel()
-	const own = `
-accounts {
-  OWN { users: [ { user: other, password: other-password } ] }
-  APP { users: [ { user: app, password: app-password } ] }
-}
-system_account: OWN
-`
 	const none = `
 no_system_account: true
 accounts { APP { users: [ { user: app, password: app-password } ] } }
@@ -325,8 +319,8 @@ http: "{{addr "monitor"}}"
 		config string
 		want   listens
 	}{
-		"another system account, open":   {own + "no_auth_user: app\n", listens{posture.Client: posture.Open, posture.Websocket: posture.Open, posture.Route: posture.Closed}},
-		"another system account, closed": {own, listens{posture.Client: posture.Closed, posture.Websocket: posture.Closed, posture.Route: posture.Closed}},
+		"another system account, open":   {ownSystem + "no_auth_user: app\n", listens{posture.Client: posture.Open, posture.Websocket: posture.Open, posture.Route: posture.Closed}},
+		"another system account, closed": {ownSystem, listens{posture.Client: posture.Closed, posture.Websocket: posture.Closed, posture.Route: posture.Closed}},
 		"no system account, open":        {none + "no_auth_user: app\n", listens{posture.Client: posture.Open, posture.Websocket: posture.Open, posture.Route: posture.Closed}},
 		"no system account, closed":      {none, listens{posture.Client: posture.Closed, posture.Websocket: posture.Closed, posture.Route: posture.Closed}},
 	} {
@@ -403,4 +397,104 @@ func waitRoutes(t *testing.T, f *fleet.Fleet, n int) {
 		}
 		return true
 	})
+}
+
+// ownSystem is a server with a system account of its own.
+const ownSystem = `
+accounts {
+  OWN { users: [ { user: other, password: other-password } ] }
+  APP { users: [ { user: app, password: app-password } ] }
+}
+system_account: OWN
+`
+
+// TestLeafnodesOfTheirOwnSystem: a leafnode with its own system account is
+// named as not audited, until the operator gives an address of it.
+func TestLeafnodesOfTheirOwnSystem(t *testing.T) {
+	t.Parallel()
+	const leaf = "leafnodes { remotes: [ { url: \"nats-leaf://leaf-app:leaf-password@{{addr \"hub\" \"leafnode\"}}\", account: APP } ] }\n"
+	f := start(t,
+		fleet.Spec{Name: "hub", Config: hub},
+		fleet.Spec{Name: "joined", Config: closedApp + remote("leaf-sys", "$SYS")},
+		fleet.Spec{Name: "edge-8", Config: ownSystem + leaf},
+		fleet.Spec{Name: "edge-9", Config: ownSystem + "no_auth_user: app\nwebsocket { listen: \"{{addr \"ws\"}}\", no_tls: true }\n" + leaf},
+		// It carries the name of one that answers.
+		fleet.Spec{Name: "twin", Config: "server_name: joined\n" + ownSystem + clustered("twin") + leaf},
+	)
+	eventually(t, "the leafnodes joined", func() bool { return f.Server("hub").Embedded().NumLeafNodes() == 4 })
+	waitActive(t, f, f.Server("hub"), 2)
+	nc := connectSys(t, f.Server("hub"))
+	named := func(state *agent.State) (names []string) {
+		for _, u := range state.Report().Coverage.NotAudited {
+			if u.Role != "leafnode" || u.Reason != posture.OwnSystemAccount || !slices.Equal(u.Accounts, []string{"APP"}) || !slices.Equal(u.Hosts, []string{"127.0.0.1"}) || !slices.Equal(u.KnownBy, []string{"hub"}) {
+				t.Errorf("not audited: %+v", u)
+			}
+			names = append(names, u.Name)
+		}
+		return names
+	}
+	state := sweep(t, toucher(t, nc))
+	if want := []string{"edge-8", "edge-9", "joined"}; !slices.Equal(named(state), want) {
+		t.Errorf("not audited: %q, want %q", named(state), want)
+	}
+	if s := state.Snapshot; s.Expected != 2 || s.Heard != 2 || len(s.Gaps) != 0 || len(s.Servers) != 2 {
+		t.Errorf("expected %d, heard %d, %d servers, gaps %+v", s.Expected, s.Heard, len(s.Servers), s.Gaps)
+	}
+
+	nowhere := unused(t)
+	policy := check.DefaultPolicy()
+	policy.LoopbackExposed = true
+	policy.Addresses = map[string][]string{
+		"edge-9": {f.Server("edge-9").Addr("client"), f.Server("edge-9").Addr("ws")},
+		"edge-8": {nowhere},
+		"joined": {f.Server("joined").Addr("client")}, // it answers; the address is as good as any
+	}
+	now := time.Now()
+	a, err := agent.New(nc, agent.Config{System: "test", Policy: policy, Rules: prompt}, agent.WithClock(func() time.Time { return now }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.Close)
+	for range 2 {
+		state = sweep(t, a)
+		id := f.Server("edge-9").ID()
+		for _, kind := range []posture.DoorKind{posture.Client, posture.Websocket} {
+			proven(t, state, id, kind, posture.Open)
+		}
+		srv := state.Snapshot.Server(id)
+		if srv == nil || srv.Name != "edge-9" || srv.State != posture.Foreign || len(srv.Doors) != 2 {
+			t.Errorf("found: %+v", srv)
+		}
+		if fs := found(state, "DOOR_001", "edge-9"); len(fs) != 1 || fs[0].Scope.ServerID != id || fs[0].Severity != check.Critical {
+			t.Errorf("DOOR_001: %+v", fs)
+		}
+		if fs := found(state, "FLEET_005", ""); len(fs) != 0 {
+			t.Errorf("FLEET_005: %+v", fs)
+		}
+		if want := []string{"edge-8", "joined"}; !slices.Equal(named(state), want) {
+			t.Errorf("not audited: %q, want %q", named(state), want)
+		}
+		tried := state.Report().Coverage.NotAudited[0].Tried
+		if len(tried) != 1 || tried[0].Source != "dial "+nowhere || !strings.HasPrefix(tried[0].Value, "connection refused") {
+			t.Errorf("tried: %+v", tried)
+		}
+		if s := state.Snapshot; s.Expected != 2 || s.Heard != 2 || len(s.Gaps) != 0 || len(s.Servers) != 3 {
+			t.Errorf("expected %d, heard %d, %d servers, gaps %+v", s.Expected, s.Heard, len(s.Servers), s.Gaps)
+		}
+	}
+	// Once its listeners are gone nothing of them is known: the finding does not end for that.
+	id := f.Server("edge-9").ID()
+	if err := f.Server("edge-9").Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		now = now.Add(11 * time.Minute)
+		state = sweep(t, a)
+	}
+	if d := door(t, state, id, posture.Client); d.Access != posture.Unknown || !strings.Contains(d.Reason, "connection refused") {
+		t.Errorf("the listener of a server that is gone: %s (%s) %s", d.Access, d.Basis, d.Reason)
+	}
+	if fs := found(state, "DOOR_001", "edge-9"); len(fs) != 1 || fs[0].Action != finding.Stale {
+		t.Errorf("DOOR_001: %+v", fs)
+	}
 }

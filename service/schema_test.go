@@ -55,7 +55,7 @@ func TestSchemas(t *testing.T) {
 		reflect.TypeFor[posture.DoorKind](): enum(append(doors, "")...),
 		reflect.TypeFor[posture.AuthMode](): enum("unknown", "none", "static", "operator"),
 		reflect.TypeFor[posture.Login]():    enum(logins...),
-		reflect.TypeFor[posture.State]():    enum("silent", "answering", "lame-duck", "shut-down"),
+		reflect.TypeFor[posture.State]():    enum("silent", "answering", "lame-duck", "shut-down", "foreign"),
 		reflect.TypeFor[check.Severity]():   enum("critical", "warning", "info"),
 		reflect.TypeFor[check.Kind]():       enum("system", "cluster", "server", "operator", "account"),
 		reflect.TypeFor[finding.Action]():   enum("opened", "updated", "held", "resolved", "stale"),

@@ -191,12 +191,15 @@ type Policy struct {
 	// Expected are those who belong into the system account. Without any,
 	// SESS_003 does not judge.
 	Expected []Expected
+	// Addresses are those, as host:port, of servers that do not answer in this
+	// system account, by the names of the servers. They are touched.
+	Addresses map[string][]string
 }
 
 // IsZero tells whether nothing at all was decided.
 func (p *Policy) IsZero() bool {
 	return !p.LoopbackExposed && p.CertWarning == 0 && p.CertCritical == 0 && p.ChangeShown == 0 &&
-		p.ReloadGrace == 0 && p.FailureBurst == 0 && len(p.Waivers) == 0 && len(p.Expected) == 0
+		p.ReloadGrace == 0 && p.FailureBurst == 0 && len(p.Waivers) == 0 && len(p.Expected) == 0 && len(p.Addresses) == 0
 }
 
 // DefaultPolicy is the policy of the catalogue.

@@ -191,7 +191,8 @@ func (g *Group) split(c *Check) {
 
 func groups(snap *posture.Snapshot, by Grouping) []Group {
 	if by == BySystem {
-		return []Group{{Scope: Scope{Kind: KindSystem}, Members: snap.Servers}}
+		own := slices.DeleteFunc(slices.Clone(snap.Servers), func(s *posture.Server) bool { return s.State == posture.Foreign })
+		return []Group{{Scope: Scope{Kind: KindSystem}, Members: own}}
 	}
 	byScope := map[Scope][]*posture.Server{}
 	for _, s := range snap.Servers {

@@ -241,6 +241,8 @@ func unanswered(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
 		return fail(causeLameDuck, "%s is in lame-duck mode: it answers no more, and its clients are being moved", s.Name).with(Info, known(s)...)
 	case posture.ShutDown:
 		return fail(causeShutDown, "%s has shut down", s.Name).with(Info, known(s)...)
+	case posture.Foreign:
+		return Verdict{Outcome: NotApplicable, Summary: "it has its own system account, and is not expected to answer"}
 	case posture.Silent:
 	}
 	switch {

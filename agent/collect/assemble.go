@@ -31,6 +31,7 @@ func (s *sweep) assemble() *posture.Snapshot {
 		snap.Servers = append(snap.Servers, srv)
 	}
 	posture.SortServers(snap.Servers)
+	snap.Unaudited = s.unaudited(snap)
 	snap.Expected = max(s.main.expected, snap.Heard, s.expectedByRoster(snap))
 	snap.Gaps = s.gaps(snap)
 	for _, g := range s.gathers() {

@@ -105,6 +105,7 @@ type Collector struct {
 	topology map[string]uint64          // by server id: what its routes, gateways and leafs looked like
 	since    int                        // sweeps since the topology was last asked for
 	places   map[string][]place         // by server id: where it says that its peers are
+	leafs    map[string][]leafInfo      // by server id: its leafnode connections
 	hosts    map[string][]string        // by server id
 	placing  map[string]int             // by server id: sweeps that found no address of it
 	links    map[string]map[string]bool // by server id: the ids of those to which it is connected
@@ -124,7 +125,7 @@ func New(nc *nats.Conn, cfg Config) (*Collector, error) {
 	c := &Collector{
 		cfg: cfg, nc: nc, inbox: nc.NewInbox(), askAgain: cfg.AskAgain, window: cfg.Window,
 		seed: maphash.MakeSeed(), roster: newRoster(),
-		gathers: map[string]*gather{}, askings: map[string]*asking{}, disputed: map[string]bool{}, doubted: map[claimOf]bool{}, topology: map[string]uint64{}, places: map[string][]place{}, hosts: map[string][]string{}, placing: map[string]int{}, links: map[string]map[string]bool{},
+		gathers: map[string]*gather{}, askings: map[string]*asking{}, disputed: map[string]bool{}, doubted: map[claimOf]bool{}, topology: map[string]uint64{}, places: map[string][]place{}, leafs: map[string][]leafInfo{}, hosts: map[string][]string{}, placing: map[string]int{}, links: map[string]map[string]bool{},
 		watch: newWatch(), ears: &ears{},
 	}
 	for i := range endpoints {

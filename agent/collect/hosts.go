@@ -28,11 +28,15 @@ type place struct {
 // replaces what it said before.
 func (s *sweep) learnPlaces() {
 	maps.DeleteFunc(s.c.places, func(reporter string, _ []place) bool { return !s.answered(reporter) })
+	maps.DeleteFunc(s.c.leafs, func(reporter string, _ []leafInfo) bool { return !s.answered(reporter) })
 	if s.topo != nil {
 		for id := range s.main.who {
 			r, g, l := body[routez](s.topo, posture.Routez, id), body[gatewayz](s.topo, posture.Gatewayz, id), body[leafz](s.topo, posture.Leafz, id)
 			if r != nil || g != nil || l != nil {
 				s.c.places[id] = places(r, g, l)
+			}
+			if l != nil {
+				s.c.leafs[id] = l.Leafs
 			}
 		}
 	}

@@ -30,6 +30,9 @@ type Coverage struct {
 	Expected int           `json:"expected"`
 	Heard    int           `json:"heard"`
 	Gaps     []posture.Gap `json:"gaps"`
+	// NotAudited are servers that are connected and have their own system account.
+	// They are not among the expected.
+	NotAudited []posture.Unaudited `json:"not_audited"`
 }
 
 // Totals counts doors by access and findings by severity, over the whole
@@ -87,7 +90,7 @@ func NewReport(snap *posture.Snapshot, findings []Finding) *Report {
 	r := &Report{
 		Type: ReportType, System: snap.System, Epoch: snap.Epoch,
 		Taken: snap.Taken.UTC(), Took: snap.Took.Round(10 * time.Microsecond).String(),
-		Coverage: Coverage{Expected: snap.Expected, Heard: snap.Heard, Gaps: orEmpty(snap.Gaps)},
+		Coverage: Coverage{Expected: snap.Expected, Heard: snap.Heard, Gaps: orEmpty(snap.Gaps), NotAudited: orEmpty(snap.Unaudited)},
 		Servers:  make([]ReportServer, 0, len(snap.Servers)),
 		Findings: orEmpty(findings),
 	}

@@ -135,9 +135,10 @@ const (
 	Answering              // it answered in this sweep
 	LameDuck               // it announced lame-duck mode: clients remain, no $SYS answers
 	ShutDown               // it announced its shutdown
+	Foreign                // it has its own system account, and was found at an address that the operator gives
 )
 
-var stateNames = [...]string{Silent: "silent", Answering: "answering", LameDuck: "lame-duck", ShutDown: "shut-down"}
+var stateNames = [...]string{Silent: "silent", Answering: "answering", LameDuck: "lame-duck", ShutDown: "shut-down", Foreign: "foreign"}
 
 func (s State) String() string { return name(stateNames[:], s) }
 

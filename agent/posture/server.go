@@ -221,18 +221,19 @@ var (
 
 // Snapshot is the immutable result of one sweep.
 type Snapshot struct {
-	System   string // the name the user gave this fleet
-	Epoch    uint64
-	Taken    time.Time
-	Took     time.Duration
-	Expected int // servers that should have answered
-	Heard    int // servers that did
-	Servers  []*Server
-	Gaps     []Gap
-	Cost     Cost
-	Hears    Hears
-	Config   bool   // its servers do not run: they are known from their configurations
-	Trust    *Trust // nil until the accounts of servers in operator mode were asked for
+	System    string // the name the user gave this fleet
+	Epoch     uint64
+	Taken     time.Time
+	Took      time.Duration
+	Expected  int // servers that should have answered
+	Heard     int // servers that did
+	Servers   []*Server
+	Gaps      []Gap
+	Unaudited []Unaudited // servers of other system accounts; the list is never changed
+	Cost      Cost
+	Hears     Hears
+	Config    bool   // its servers do not run: they are known from their configurations
+	Trust     *Trust // nil until the accounts of servers in operator mode were asked for
 }
 
 // Events is a set of the events that servers send, or that go to them.
@@ -268,6 +269,22 @@ type Gap struct {
 	// the rest was not asked for.
 	Bound bool `json:"bound,omitempty"`
 }
+
+// Unaudited is a server of which nothing is known but that it is connected as a
+// leafnode, or as the hub of one: it has its own system account, and answers
+// nobody in this one. It is not expected to.
+type Unaudited struct {
+	Name     string     `json:"name"`     // as it calls itself
+	Role     string     `json:"role"`     // "leafnode" or "hub"; "" where only the policy names it
+	Accounts []string   `json:"accounts"` // here, that it is bound to
+	Hosts    []string   `json:"hosts"`    // from which it is connected; LEAFZ tells no listener
+	KnownBy  []string   `json:"known_by"` // servers whose LEAFZ names it
+	Reason   string     `json:"reason"`
+	Tried    []Evidence `json:"tried"` // addresses of the policy at which it was not found
+}
+
+// OwnSystemAccount is why a server is not audited.
+const OwnSystemAccount = "own system account"
 
 // Cost is what a sweep took from the fleet.
 type Cost struct {

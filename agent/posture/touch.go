@@ -52,8 +52,8 @@ type Try struct {
 // Unreachable begins the reason of a touch for which no connection came about.
 const Unreachable = "cannot be reached from here: "
 
-// evidence is a try as evidence. It decides nothing.
-func (t *Try) evidence() Evidence {
+// Evidence is a try as evidence. It decides nothing.
+func (t *Try) Evidence() Evidence {
 	e := Evidence{Source: "dial " + t.Address, Value: strings.TrimPrefix(t.Reason, Unreachable)}
 	if t.Dialed {
 		e.Source = "touch of " + t.Address
@@ -131,7 +131,7 @@ func (s *Server) gatherTouches(d *Door) {
 			d.add(Inferred, Unknown, source, t.Reason)
 		}
 		for i := range t.Failed {
-			d.Evidence = append(d.Evidence, t.Failed[i].evidence())
+			d.Evidence = append(d.Evidence, t.Failed[i].Evidence())
 		}
 	}
 }

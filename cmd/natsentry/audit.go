@@ -80,7 +80,8 @@ door without credentials, reports which let strangers in, and ends with a code:
   1  findings at or above --fail-on
   2  no such finding, but something could not be decided: a server did not
      answer; with --strict also a listener of which nobody can tell whether it
-     is open, or which is closed on the server's own word only
+     is open, or which is closed on the server's own word only, and a server
+     with its own system account
   3  wrong usage, or no connection
 
 --timeout is how long a connection may take, --wait how long the sweep waits
@@ -167,6 +168,9 @@ func judge(r *finding.Report, failOn string, strict bool) error {
 	}
 	reasons := missing(&r.Coverage)
 	if strict {
+		if n := len(r.Coverage.NotAudited); n > 0 {
+			reasons = append(reasons, plural(n, "server is not audited", "servers are not audited"))
+		}
 		unknown, reported := undecided(r)
 		if unknown > 0 {
 			reasons = append(reasons, "it cannot be told whether "+plural(unknown, "listener is open", "listeners are open"))

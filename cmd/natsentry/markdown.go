@@ -18,6 +18,7 @@ func (m markdownRenderer) report(w *bufio.Writer, r *finding.Report) error {
 	fmt.Fprintf(w, "- Doors: %s\n- Findings: %s\n\n", doors, findings)
 	m.matrix(w, r)
 	m.gaps(w, r)
+	m.notAudited(w, r)
 	fmt.Fprint(w, "\n## Findings\n")
 	if len(r.Findings) == 0 {
 		fmt.Fprint(w, "\nNone.\n")
@@ -42,6 +43,18 @@ func (m markdownRenderer) report(w *bufio.Writer, r *finding.Report) error {
 		m.waived(w, g)
 	}
 	return nil
+}
+
+func (m markdownRenderer) notAudited(w *bufio.Writer, r *finding.Report) {
+	list := r.Coverage.NotAudited
+	if len(list) == 0 {
+		return
+	}
+	fmt.Fprint(w, "\n## Not audited\n\n")
+	for i := range list {
+		fmt.Fprintf(w, "- %s\n", escape(notAuditedLine(&list[i])))
+	}
+	fmt.Fprintf(w, "\n%s\n%s\n", escape(auditRemedy), escape(addressExample(&list[0])))
 }
 
 func (m markdownRenderer) matrix(w *bufio.Writer, r *finding.Report) {

@@ -5,8 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
+	"net/url"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,15 +30,18 @@ const (
 	largestPolicy = 256 << 10
 	longestText   = 1000 // bytes of one value: it is told with every finding that it covers
 	mostKeys      = 16   // of one mapping
+	mostNames     = 1000 // of servers whose addresses are given
+	mostAddresses = 16   // of one of them
 	deepestFlow   = 3    // brackets inside of brackets
 )
 
 // What a policy file may hold, for errors.
 const (
-	acceptedPolicy = "accepted are the keys waivers and expected, each with a list"
-	acceptedWaiver = "a waiver has check, reason, owner and expires, and may have cluster, server, door and advisory"
-	acceptedUser   = "somebody expected has user, and may have address"
-	acceptedDay    = "accepted is its last day, like 2027-01-31, or a moment, like 2027-01-31T12:00:00Z"
+	acceptedPolicy  = "accepted are the keys waivers and expected, each with a list, and addresses, with lists by the names of servers"
+	acceptedAddress = "accepted is a list of addresses of the server's listeners with their ports, like nats://10.0.1.2:4222"
+	acceptedWaiver  = "a waiver has check, reason, owner and expires, and may have cluster, server, door and advisory"
+	acceptedUser    = "somebody expected has user, and may have address"
+	acceptedDay     = "accepted is its last day, like 2027-01-31, or a moment, like 2027-01-31T12:00:00Z"
 )
 
 var errEmptyPolicy = errors.New("it is empty: `waivers: []` is a policy without waivers")
@@ -50,7 +57,7 @@ func loadPolicy(path string, into *check.Policy) error {
 	if err != nil {
 		return fmt.Errorf("policy %s: %w", path, err)
 	}
-	into.Waivers, into.Expected = read.Waivers, read.Expected
+	into.Waivers, into.Expected, into.Addresses = read.Waivers, read.Expected, read.Addresses
 	return nil
 }
 
@@ -79,6 +86,8 @@ func parsePolicy(text []byte) (lists check.Policy, err error) {
 			lists.Waivers, err = listOf(p, "waiver", waiverOf)
 		case "expected":
 			lists.Expected, err = listOf(p, "expected", expectedOf)
+		case "addresses":
+			lists.Addresses, err = addressesOf(p)
 		default:
 			err = fmt.Errorf("line %d: unknown key %.40q: %s", p.line, p.key, acceptedPolicy)
 		}
@@ -142,6 +151,75 @@ func expectedOf(item ast.Node) (e check.Expected, err error) {
 		return e, fmt.Errorf("%w: %s", err, acceptedUser)
 	}
 	return e, nil
+}
+
+// addressesOf reads where servers that do not answer listen.
+func addressesOf(p pair) (map[string][]string, error) {
+	servers, ok := pairsOf(p.value)
+	if !ok {
+		return nil, fmt.Errorf("line %d: %s is no mapping: %s", p.line, p.key, acceptedPolicy)
+	}
+	out := make(map[string][]string, len(servers))
+	for _, s := range servers {
+		list, ok := s.value.(*ast.SequenceNode)
+		switch {
+		case strings.TrimSpace(s.key) == "" || len(s.key) > longestText:
+			return nil, fmt.Errorf("line %d: the name of a server is empty or too long", s.line)
+		case !ok || len(list.Values) == 0:
+			return nil, fmt.Errorf("line %d: %.60q has no addresses: %s", s.line, s.key, acceptedAddress)
+		case len(list.Values) > mostAddresses:
+			return nil, fmt.Errorf("line %d: %.60q has too many addresses: up to %d are accepted", s.line, s.key, mostAddresses)
+		}
+		for _, item := range list.Values {
+			text, ok := hostAndPort(item)
+			if !ok {
+				return nil, fmt.Errorf("line %d: an address of %.60q is no text: %s", line(item), s.key, acceptedAddress)
+			}
+			hostPort, err := listenerAddress(text)
+			if err != nil {
+				return nil, fmt.Errorf("line %d: an address of %.60q %w: %s", line(item), s.key, err, acceptedAddress)
+			}
+			if !slices.Contains(out[s.key], hostPort) {
+				out[s.key] = append(out[s.key], hostPort)
+			}
+		}
+	}
+	return out, nil
+}
+
+// hostAndPort is the text of an address. Inside of braces the parser takes the
+// colon before a port for that of a key.
+func hostAndPort(item ast.Node) (string, bool) {
+	pairs, ok := pairsOf(item)
+	if !ok || len(pairs) != 1 {
+		return scalar(item)
+	}
+	port, ok := scalar(pairs[0].value)
+	return pairs[0].key + ":" + port, ok
+}
+
+// listenerAddress is host:port of a URL, or of itself. What kind of listener it
+// is shows when it is touched. No part of the text is in an error: there may be a
+// password in it.
+func listenerAddress(text string) (string, error) {
+	if !strings.Contains(text, "://") {
+		text = "nats://" + text
+	}
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return "", errors.New("is not a URL")
+	case u.User != nil:
+		return "", errors.New("has credentials, which a touch never sends")
+	case !slices.Contains([]string{"nats", "tls", "ws", "wss", "http", "https", "nats-leaf"}, u.Scheme):
+		return "", errors.New("has an unknown scheme")
+	case u.Hostname() == "" || u.Port() == "" || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
+		return "", errors.New("is not a valid HOST:PORT")
+	}
+	if port, err := strconv.ParseUint(u.Port(), 10, 16); err != nil || port == 0 {
+		return "", errors.New("has no valid port")
+	}
+	return net.JoinHostPort(u.Hostname(), u.Port()), nil
 }
 
 // network is an address, or many of them.
@@ -238,6 +316,7 @@ func plain(tokens token.Tokens) error {
 		last  token.Type
 		block widths
 		flow  []int // keys in each bracket that is open
+		most  = mostKeys
 	)
 	for _, tk := range tokens {
 		fault := ""
@@ -258,14 +337,20 @@ func plain(tokens token.Tokens) error {
 		case token.MappingEndType, token.SequenceEndType:
 			flow = flow[:max(0, len(flow)-1)]
 		case token.MappingValueType:
-			n := 0
+			n, limit := 0, most
 			if open := len(flow); open > 0 {
 				flow[open-1]++
 				n = flow[open-1]
 			} else if tk.Prev != nil {
 				n = block.key(tk.Prev.Position.Column)
+				if len(block) == 1 { // a key of the policy itself
+					limit, most = mostKeys, mostKeys
+					if tk.Prev.Value == "addresses" {
+						most = mostNames
+					}
+				}
 			}
-			if n > mostKeys {
+			if n > limit {
 				fault = "too many keys"
 			}
 		default: // values; the parser knows where they may stand

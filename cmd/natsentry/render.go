@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"time"
 	"unicode"
@@ -151,7 +152,8 @@ func newMatrix(r *finding.Report, shown []posture.DoorKind) matrix {
 		used := len(r.Servers) == 0
 		for i := range r.Servers {
 			// A server that did not answer tells nothing of its doors.
-			used = used || r.Servers[i].State == posture.Answering && markOf(&r.Servers[i], kind) != markOff
+			m := markOf(&r.Servers[i], kind)
+			used = used || r.Servers[i].State == posture.Answering && m != markOff || m == markOpen || m == markClosed
 		}
 		if used {
 			m.doors = append(m.doors, kind)
@@ -381,6 +383,42 @@ func gapLine(g posture.Gap) string {
 		line += ", " + clean(g.Endpoint)
 	}
 	return line + ": " + clean(g.Reason)
+}
+
+// auditRemedy says how a server with its own system account comes to be audited.
+const auditRemedy = "To audit them, join their system account to this one by a leafnode connection, or give the addresses of their listeners in the policy file (--policy):"
+
+// addressExample is what the policy file needs. The port is not known: LEAFZ
+// tells where a leafnode comes from, and no listener.
+func addressExample(u *posture.Unaudited) string {
+	host := "HOST"
+	if len(u.Hosts) > 0 {
+		host = strings.TrimSuffix(net.JoinHostPort(clean(u.Hosts[0]), ""), ":")
+	}
+	return fmt.Sprintf("addresses: {%q: [\"nats://%s:PORT\"]}", clean(u.Name), host)
+}
+
+// notAuditedLine says of a server why it is not audited and who knows it.
+func notAuditedLine(u *posture.Unaudited) string {
+	line := clean(u.Name)
+	if u.Role != "" {
+		line += fmt.Sprintf(" (%s", clean(u.Role))
+		if len(u.Hosts) > 0 {
+			line += " at " + clean(strings.Join(u.Hosts, ", "))
+		}
+		if len(u.Accounts) > 0 {
+			line += ", account " + clean(strings.Join(u.Accounts, ", "))
+		}
+		line += ")"
+	}
+	line += ": not audited: " + clean(u.Reason)
+	if len(u.KnownBy) > 0 {
+		line += "; known by LEAFZ of " + clean(strings.Join(u.KnownBy, ", "))
+	}
+	for _, e := range u.Tried {
+		line += "; " + evidenceText(e)
+	}
+	return line
 }
 
 func orDash(s string) string {

@@ -64,6 +64,12 @@ func fleetReport() *finding.Report {
 		Coverage: finding.Coverage{Expected: 6, Heard: 5, Gaps: []posture.Gap{
 			{Server: "n4", ID: "NID4", Endpoint: "VARZ", Reason: "no answer in 2s"},
 			{Server: "n5", ID: "NID5", Endpoint: "", Reason: "no answer in 2s; it is known by ROUTEZ of n1"},
+		}, NotAudited: []posture.Unaudited{
+			{
+				Name: "edge-9", Role: "leafnode", Accounts: []string{"APP"}, Hosts: []string{"10.0.1.2"}, KnownBy: []string{"n1", "n2"}, Reason: posture.OwnSystemAccount,
+				Tried: []posture.Evidence{{Source: "dial 10.0.1.2:4222", Value: "connection refused (the address is from the policy)"}},
+			},
+			{Name: "hq", Role: "hub", Accounts: []string{"APP"}, Hosts: []string{}, KnownBy: []string{"n1"}, Reason: posture.OwnSystemAccount, Tried: []posture.Evidence{}},
 		}},
 		Totals: finding.Totals{
 			Doors:    finding.DoorTotals{Open: 2, Closed: 3, Reported: 2, Unknown: 7, Off: 30},
@@ -145,16 +151,18 @@ func hostileReport() *finding.Report {
 	h.Waived = &finding.Waiver{Reason: hostile, Owner: hostile, Expires: taken}
 	return &finding.Report{
 		Type: finding.ReportType, System: hostile, Epoch: 1, Taken: taken, Took: hostile,
-		Coverage: finding.Coverage{Expected: 1, Heard: 1, Gaps: []posture.Gap{{Server: hostile, ID: hostile, Endpoint: hostile, Reason: hostile}}},
-		Totals:   finding.Totals{Doors: finding.DoorTotals{Open: 2, Unknown: 2, Off: 12}, Findings: finding.FindingTotals{Critical: 1, Info: 1, Waived: 1}},
-		Servers:  []finding.ReportServer{s, s}, Findings: []finding.Finding{f, g, h},
+		Coverage: finding.Coverage{Expected: 1, Heard: 1, Gaps: []posture.Gap{{Server: hostile, ID: hostile, Endpoint: hostile, Reason: hostile}}, NotAudited: []posture.Unaudited{{
+			Name: hostile, Role: hostile, Accounts: []string{hostile}, Hosts: []string{hostile}, KnownBy: []string{hostile}, Reason: hostile, Tried: []posture.Evidence{{Source: hostile, Value: hostile}},
+		}}},
+		Totals:  finding.Totals{Doors: finding.DoorTotals{Open: 2, Unknown: 2, Off: 12}, Findings: finding.FindingTotals{Critical: 1, Info: 1, Waived: 1}},
+		Servers: []finding.ReportServer{s, s}, Findings: []finding.Finding{f, g, h},
 	}
 }
 
 func emptyReport() *finding.Report {
 	return &finding.Report{
 		Type: finding.ReportType, System: "nats", Epoch: 1, Taken: taken, Took: "1ms",
-		Coverage: finding.Coverage{Expected: 1, Heard: 1, Gaps: []posture.Gap{}},
+		Coverage: finding.Coverage{Expected: 1, Heard: 1, Gaps: []posture.Gap{}, NotAudited: []posture.Unaudited{}},
 		Totals:   finding.Totals{Doors: finding.DoorTotals{Closed: 1, Reported: 1, Unknown: 1, Off: 6}},
 		Servers:  []finding.ReportServer{{Name: "n1", ID: "N1", Version: "2.15.2", State: posture.Answering, AuthMode: posture.AuthStatic, Doors: reportDoors(posture.Closed)}},
 		Findings: []finding.Finding{},

@@ -32,6 +32,7 @@ func (t textRenderer) report(w *bufio.Writer, r *finding.Report) error {
 	t.matrix(w, r)
 	t.findings(w, r, t.group, t.waived)
 	t.gaps(w, r)
+	t.notAudited(w, r)
 	t.totals(w, r)
 	return nil
 }
@@ -292,6 +293,27 @@ func (t textRenderer) gaps(w *bufio.Writer, r *finding.Report) {
 	if n := answers - len(gaps); n > 0 {
 		fmt.Fprintf(w, "  and %d more (--verbose shows them)\n", n)
 	}
+}
+
+// notAudited lists the servers with their own system account, and what would
+// change that.
+func (t textRenderer) notAudited(w *bufio.Writer, r *finding.Report) {
+	list := r.Coverage.NotAudited
+	if len(list) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\n%s\n", t.in(yellow, plural(len(list), "server is not audited", "servers are not audited")+":"))
+	if !t.verbose && len(list) > shownGaps {
+		list = list[:shownGaps]
+	}
+	for i := range list {
+		t.item(w, "  ", notAuditedLine(&list[i]))
+	}
+	if n := len(r.Coverage.NotAudited) - len(list); n > 0 {
+		fmt.Fprintf(w, "  and %d more (--verbose shows them)\n", n)
+	}
+	t.paragraph(w, "  ", auditRemedy)
+	fmt.Fprintf(w, "      %s\n", t.in(blue, addressExample(&list[0])))
 }
 
 // item writes running text, later lines further in than the first.
