@@ -3,6 +3,8 @@ package check
 import (
 	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/natsentry/natsentry/agent/posture"
 )
@@ -226,33 +228,156 @@ func kindOf(service bool) string {
 
 var jwt018 = &Check{
 	ID: "JWT_018", Severity: Warning,
-	Title: "activation of an import expires",
-	Doc:   "Critical when it has expired: the import brings nothing any more, and clients only notice that nothing comes or nobody answers. A warning within the last 30 days. Activations that are given by URL are not seen.",
+	Title: "an import brings nothing, or soon will not",
+	Doc: "No message arrives, and clients only notice that nothing comes or nobody answers. Critical when the activation of an import has expired; a warning within the last 30 days, and where the import has no activation and the export is private, " +
+		"where the exporter has revoked the activation or no longer lists the key that signed it, where no export offers the subject, and where there is no such account. Judged by the claims of both accounts. Activations that are given by URL are not seen.",
 	Account: claimCheck(func(_ Policy, snap *posture.Snapshot, a Account, c claimed) Verdict {
-		var ended, soon []posture.Evidence
-		for _, i := range c.claim.Imports {
-			left := i.Expires.Sub(snap.Taken)
-			e := reported(c.source+" activation of a "+kindOf(i.Service), fmt.Sprintf("%s of account %s: until %s", i.Subject, short(i.Account), clock(i.Expires)))
-			switch {
-			case i.Expires.IsZero() || left > claimWarning:
-			case left <= 0:
-				ended = append(ended, e)
-			default:
-				soon = append(soon, e)
+		byCause := map[posture.Cause][]posture.Evidence{}
+		unseen := 0
+		for i := range c.claim.Imports {
+			in := &c.claim.Imports[i]
+			cause, known := deadImport(snap, a, in)
+			if !known {
+				unseen++
 			}
+			if cause == causeNone {
+				continue
+			}
+			text := fmt.Sprintf("%s of account %s", in.Subject, accountTitle(snap, in.Account))
+			if !in.Expires.IsZero() {
+				text += ": activation until " + clock(in.Expires)
+			}
+			byCause[cause] = append(byCause[cause], reported(c.source+" import of a "+kindOf(in.Service), text))
 		}
-		first := func(e []posture.Evidence) []posture.Evidence { return e[:min(len(e), shownSessions)] }
-		switch {
-		case len(ended) > 0:
-			return fail(causeExpired, "account %s has %s whose activation has expired", title(a.Name, a.ID), count(len(ended), "import")).with(Critical, append(first(ended), first(soon)...)...)
-		case len(soon) > 0:
-			return fail("", "account %s has %s whose activation expires soon", title(a.Name, a.ID), count(len(soon), "import")).with(NoSeverity, first(soon)...)
-		default:
-			return pass("no activation ends within %s", days(claimWarning))
+		for _, d := range deadImports {
+			evidence := byCause[d.cause]
+			if len(evidence) == 0 {
+				continue
+			}
+			v := fail(d.cause, "account %s has %s %s", title(a.Name, a.ID), count(len(evidence), "import"), d.what)
+			if d.cause == causeSoon {
+				v.Cause = ""
+			}
+			for _, other := range deadImports { // the others after it
+				if other.cause != d.cause {
+					evidence = append(evidence, byCause[other.cause]...)
+				}
+			}
+			return v.with(d.severity, evidence[:min(len(evidence), shownSessions)]...)
 		}
+		if unseen > 0 {
+			return unknown("the exporters of %s were not seen", count(unseen, "import"))
+		}
+		return pass("every import is offered, and no activation ends within %s", days(claimWarning))
 	}),
-	Remedy: Remedy{Text: "Whoever exports makes a new activation (`nsc generate activation --account EXPORTER --subject SUBJECT --target-account KEY --expiry 1y`), and the importer takes it (`nsc delete import`, then `nsc add import --token FILE`). " + pushed + "Connected clients stay, and the import works again at once."},
+	Remedies: map[posture.Cause]Remedy{
+		causeNoActivation:   {Text: "The export is private. " + activate},
+		causeActRevoked:     {Text: "Ask the exporter whether that was meant. If not: `nsc revocations delete-activation --account EXPORTER --subject SUBJECT --target-account KEY`. If so, remove the import: `nsc delete import`. " + pushed},
+		causeActRotated:     {Text: "The exporter has replaced the signing key. " + activate},
+		causeNoSuchExport:   {Text: "See how the subject is exported now (`nsc describe account EXPORTER`), and import that, or remove the import: `nsc delete import`. " + pushed + "Connected clients stay."},
+		causeNoSuchExporter: {Text: "See whether the account was deleted, or not pushed to these servers: `nsc push --account EXPORTER`. If it is gone for good, remove the import: `nsc delete import`. " + pushed},
+	},
+	Remedy: Remedy{Text: activate},
 	Refs:   []string{refNscStreams},
+}
+
+const activate = "Whoever exports makes a new activation (`nsc generate activation --account EXPORTER --subject SUBJECT --target-account KEY --expiry 1y`), and the importer takes it (`nsc delete import`, then `nsc add import --token FILE`). " + pushed + "Connected clients stay, and the import works again at once."
+
+const (
+	causeNone           posture.Cause = ""
+	causeSoon           posture.Cause = "soon"
+	causeNoActivation   posture.Cause = "no-activation"
+	causeActRevoked     posture.Cause = "activation-revoked"
+	causeActRotated     posture.Cause = "activation-signer-removed"
+	causeNoSuchExport   posture.Cause = "no-such-export"
+	causeNoSuchExporter posture.Cause = "no-such-account"
+)
+
+// deadImports are the reasons why an import brings nothing, the worst first.
+var deadImports = []struct {
+	cause    posture.Cause
+	severity Severity
+	what     string
+}{
+	{causeExpired, Critical, "whose activation has expired"},
+	{causeActRevoked, Warning, "whose activation the exporter has revoked"},
+	{causeActRotated, Warning, "whose activation was signed by a key that the exporter no longer lists"},
+	{causeNoActivation, Warning, "of a private export without an activation"},
+	{causeNoSuchExport, Warning, "that no export offers"},
+	{causeNoSuchExporter, Warning, "from an account that does not exist"},
+	{causeSoon, Warning, "whose activation expires soon"},
+}
+
+// deadImport is why an import brings nothing; causeNone when it does. known
+// reports whether the exporter's claims were seen.
+func deadImport(snap *posture.Snapshot, a Account, in *posture.Import) (cause posture.Cause, known bool) {
+	left := in.Expires.Sub(snap.Taken)
+	switch {
+	case !in.Expires.IsZero() && left <= 0:
+		return causeExpired, true
+	case !in.Expires.IsZero() && left <= claimWarning:
+		cause = causeSoon
+	}
+	exporter := snap.Trust.Account(in.Account)
+	switch {
+	case exporter == nil && snap.Trust.Left == 0 && len(snap.Trust.Gaps) == 0 && a.Asked:
+		return causeNoSuchExporter, true
+	case exporter == nil || exporter.At.IsZero() || strings.Contains(in.Subject, "{{"):
+		return cause, false
+	}
+	claims, _ := effective(Account{exporter, a.trust})
+	if len(claims) == 0 {
+		return cause, false
+	}
+	for i := range claims {
+		if why := notOffered(claims[i].claim, a.ID, in); why != causeNone {
+			return why, true
+		}
+	}
+	return cause, true
+}
+
+// notOffered is why an exporter's claim does not grant an import (nats-server
+// accounts.go, checkAuth and checkActivation).
+func notOffered(c *posture.Claim, importer string, in *posture.Import) posture.Cause {
+	cause := causeNoSuchExport
+	for i := range c.Exports {
+		e := &c.Exports[i]
+		switch {
+		case strings.Contains(e.Subject, "{{"):
+			return causeNone // resolved by the server
+		case e.Service != in.Service || !e.Offers(in.Subject):
+		case !e.Private:
+			return causeNone
+		case in.Activation == nil:
+			cause = causeNoActivation
+		case in.Activation.Unread:
+			return causeNone
+		case in.Activation.Signer != "" && in.Activation.Signer != c.Account && !slices.ContainsFunc(c.SigningKeys, func(k posture.SigningKey) bool { return k.Key == in.Activation.Signer }):
+			cause = causeActRotated
+		case revoked(e.Revoked, importer, in.Activation.Issued):
+			cause = causeActRevoked
+		default:
+			return causeNone
+		}
+	}
+	return cause
+}
+
+// revoked reports whether a list ends what was issued to a key at a time.
+func revoked(list []posture.Revocation, key string, issued time.Time) bool {
+	return slices.ContainsFunc(list, func(r posture.Revocation) bool {
+		return (r.User == key || r.User == "*") && !r.Before.Before(issued)
+	})
+}
+
+// accountTitle is what an account is called, if it is known.
+func accountTitle(snap *posture.Snapshot, id string) string {
+	name := ""
+	if a := snap.Trust.Account(id); a != nil {
+		name = a.Name
+	}
+	return title(name, id)
 }
 
 var jwt019 = &Check{

@@ -519,7 +519,7 @@ func account(change ...func(*posture.Claim)) *posture.Account {
 		Mark: 1, Account: "ACC", Name: "APP", Issuer: "SIGNING", Issued: now.Add(-time.Hour), Limited: true,
 		SigningKeys: []posture.SigningKey{{Key: "AKEY", Scoped: true}},
 		Exports:     []posture.Export{{Subject: "private"}},
-		Imports:     []posture.Import{{Subject: "private", Account: "OTHER", Expires: now.Add(365 * 24 * time.Hour)}},
+		Imports:     []posture.Import{{Subject: "private", Account: "ACC", Expires: now.Add(365 * 24 * time.Hour)}},
 	}
 	for _, f := range change {
 		f(c)

@@ -264,9 +264,7 @@ func latestClaim(a *posture.Account) (latest *posture.Claim, source string) {
 // not. A server takes users that the account's own key signed whatever keys are
 // listed, unless its operator is strict.
 func refusal(c *posture.Claim, u *posture.UserClaim) posture.Cause {
-	if slices.ContainsFunc(c.Revoked, func(r posture.Revocation) bool {
-		return (r.User == u.Key || r.User == "*") && !r.Before.Before(u.Issued)
-	}) {
+	if revoked(c.Revoked, u.Key, u.Issued) {
 		return causeRevoked
 	}
 	if u.Issuer != u.Account && !slices.ContainsFunc(c.SigningKeys, func(k posture.SigningKey) bool { return k.Key == u.Issuer }) {

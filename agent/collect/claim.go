@@ -64,10 +64,7 @@ func readClaim(t rawClaim, account string) *posture.Claim {
 	out.SigningKeys = signingKeys(claims)
 	out.Exports, out.Imports = exports(claims.Exports), imports(claims.Imports)
 	out.Callout = callout(&claims.Authorization)
-	for user, before := range claims.Revocations {
-		out.Revoked = append(out.Revoked, posture.Revocation{User: printable(user), Before: claimTime(before)})
-	}
-	slices.SortFunc(out.Revoked, func(a, b posture.Revocation) int { return strings.Compare(a.User, b.User) })
+	out.Revoked = revocations(claims.Revocations)
 	out.Invalid = invalid(claims)
 	return out
 }
@@ -144,7 +141,10 @@ func exports(list jwt.Exports) []posture.Export {
 		}
 		// An account's own key at a fixed place leaves each importer what
 		// bears its name.
-		out = append(out, posture.Export{Subject: printable(string(e.Subject)), Service: e.IsService(), Public: !e.TokenReq && e.AccountTokenPosition == 0})
+		out = append(out, posture.Export{
+			Subject: printable(string(e.Subject)), Service: e.IsService(), Public: !e.TokenReq && e.AccountTokenPosition == 0,
+			Private: e.TokenReq && e.AccountTokenPosition == 0, Revoked: revocations(e.Revocations),
+		})
 	}
 	return out
 }
@@ -157,12 +157,26 @@ func imports(list jwt.Imports) []posture.Import {
 		}
 		in := posture.Import{Subject: printable(string(i.Subject)), Account: printable(i.Account), Service: i.IsService()}
 		if i.Token != "" {
-			if activation, err := jwt.DecodeActivationClaims(i.Token); err == nil {
-				in.Expires = claimTime(activation.Expires)
+			in.Activation = &posture.Activation{Unread: true}
+			if a, err := jwt.DecodeActivationClaims(i.Token); err == nil {
+				in.Expires = claimTime(a.Expires)
+				in.Activation = &posture.Activation{Issued: claimTime(a.IssuedAt)}
+				if a.IssuerAccount != "" {
+					in.Activation.Signer = printable(a.Issuer)
+				}
 			}
 		}
 		out = append(out, in)
 	}
+	return out
+}
+
+func revocations(list jwt.RevocationList) []posture.Revocation {
+	var out []posture.Revocation
+	for key, before := range list {
+		out = append(out, posture.Revocation{User: printable(key), Before: claimTime(before)})
+	}
+	slices.SortFunc(out, func(a, b posture.Revocation) int { return strings.Compare(a.User, b.User) })
 	return out
 }
 

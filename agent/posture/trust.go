@@ -87,14 +87,27 @@ type SigningKey struct {
 type Export struct {
 	Subject string
 	Service bool
-	Public  bool // nobody needs an activation
+	Public  bool         // nobody needs an activation
+	Private bool         // everybody does
+	Revoked []Revocation // activations, by the account that they were given to
 }
+
+// Offers reports whether an import of a subject is one of this export.
+func (e *Export) Offers(subject string) bool { return covers(e.Subject, subject) }
 
 // Import is a stream or a service that an account takes from another one.
 type Import struct {
 	Subject, Account string
 	Service          bool
 	Expires          time.Time // of its activation; zero: never, or it has none
+	Activation       *Activation
+}
+
+// Activation is the leave to import a private export.
+type Activation struct {
+	Unread bool   // it is at a URL, or cannot be read
+	Signer string // the signing key of the exporting account that signed it; "" for its identity key
+	Issued time.Time
 }
 
 // Callout is an account's external authorization.
