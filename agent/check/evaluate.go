@@ -189,13 +189,15 @@ func (g *Group) split(c *Check) {
 	}
 }
 
+// groups puts servers into groups, those that have ended left out.
 func groups(snap *posture.Snapshot, by Grouping) []Group {
+	servers := slices.DeleteFunc(slices.Clone(snap.Servers), (*posture.Server).Ended)
 	if by == BySystem {
-		own := slices.DeleteFunc(slices.Clone(snap.Servers), func(s *posture.Server) bool { return s.State == posture.Foreign })
+		own := slices.DeleteFunc(servers, func(s *posture.Server) bool { return s.State == posture.Foreign })
 		return []Group{{Scope: Scope{Kind: KindSystem}, Members: own}}
 	}
 	byScope := map[Scope][]*posture.Server{}
-	for _, s := range snap.Servers {
+	for _, s := range servers {
 		switch {
 		case by == ByMesh && s.SuperCluster:
 			scope := Scope{Kind: KindSystem}

@@ -32,8 +32,12 @@ func (s *sweep) assemble() *posture.Snapshot {
 	}
 	posture.SortServers(snap.Servers)
 	snap.Unaudited = s.unaudited(snap)
-	snap.Expected = max(s.main.expected, snap.Heard, s.expectedByRoster(snap))
+	active, known := s.active(), s.expectedByRoster(snap)
+	snap.Expected = max(active, known)
 	snap.Gaps = s.gaps(snap)
+	if n := active - known; n > 0 {
+		snap.Gaps = append(snap.Gaps, posture.Gap{Endpoint: "STATSZ", Reason: unnamed(active, n)})
+	}
 	for _, g := range s.gathers() {
 		snap.Cost.Requests += g.cost.Requests
 		snap.Cost.Replies += g.cost.Replies
@@ -54,6 +58,32 @@ func (s *sweep) gathers() []*gather {
 	}
 	return out
 }
+
+// active is how many servers there are, as they count themselves. Which of those are
+// dead is known better now than when the sweep began.
+func (s *sweep) active() int {
+	n := 0
+	for _, b := range s.main.got[posture.Statsz] {
+		if st, ok := b.(*statsz); ok {
+			n = max(n, min(s.c.roster.active(st, s.began), maxServers))
+		}
+	}
+	return n
+}
+
+// unnamed says that servers are counted and not known by name.
+func unnamed(active, n int) string {
+	are := "are"
+	if n == 1 {
+		are = "is"
+	}
+	return fmt.Sprintf("the servers count %d active servers, and %d of them %s not known by name; nats-server counts a server that was killed for up to %d minutes",
+		active, n, are, int(deadCounted.Minutes()))
+}
+
+// alive reports whether a server answered, or a peer that did still holds a
+// connection to it: then another one of the same name has not taken its place.
+func (s *sweep) alive(id string) bool { return s.answered(id) || s.linked(id) == posture.Yes }
 
 // expectedByRoster counts the servers that should have answered: those that
 // did, and those that are silent without having said goodbye.
@@ -372,7 +402,7 @@ func silentServer(m member, prev *posture.Server) *posture.Server {
 
 func (s *sweep) updateRoster(snap *posture.Snapshot) {
 	for _, srv := range snap.Servers {
-		s.c.roster.answered(s.identity(srv), srv.Cluster, s.began, s.answered)
+		s.c.roster.answered(s.identity(srv), srv.Cluster, s.began, s.alive)
 	}
 	if s.topo == nil {
 		return
@@ -407,9 +437,6 @@ func (s *sweep) gaps(snap *posture.Snapshot) []posture.Gap {
 		if srv.State == posture.Silent {
 			out = append(out, posture.Gap{Server: srv.Name, ID: srv.ID, Endpoint: "STATSZ", Reason: fmt.Sprintf("no answer in %s; known by %s", s.c.cfg.Timeout, srv.KnownBy)})
 		}
-	}
-	if n := s.main.expected - s.expectedByRoster(snap); n > 0 {
-		out = append(out, posture.Gap{Endpoint: "STATSZ", Reason: fmt.Sprintf("the servers count %d active servers, and %d of them are not known by name", s.main.expected, n)})
 	}
 	for _, in := range s.c.inboxes {
 		if dropped, err := in.sub.Dropped(); err == nil && dropped > in.dropped {

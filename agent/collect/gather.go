@@ -325,8 +325,8 @@ func (g *gather) take(a answer) {
 		}
 		g.who[a.who.id] = a.who
 	}
-	if s, ok := a.body.(*statsz); ok && s.ActiveServers > g.expected {
-		g.expected = min(s.ActiveServers, maxServers)
+	if s, ok := a.body.(*statsz); ok {
+		g.expected = max(g.expected, min(g.c.roster.active(s, a.at), maxServers))
 	}
 	if g.peers {
 		for _, id := range peersOf(a.body) {

@@ -13,7 +13,19 @@ import (
 type roster struct {
 	mu      sync.Mutex
 	members map[string]*member // by id, or by "name:" and the name where no id is known
+	dead    map[string]death   // by id: ended without a shutdown event, and replaced by a server of the same name
 }
+
+// death is what is known of the end of a server that nobody has announced.
+type death struct {
+	seen     time.Time // it was still there
+	replaced time.Time // another one was there in its place
+}
+
+// deadCounted is how long nats-server counts a server that has ended without a
+// shutdown event: it forgets those that it has not heard for 150 s, and looks for
+// them every 90 s (server.go, setSystemAccount: orphMax and chkOrph).
+const deadCounted = 4 * time.Minute
 
 type member struct {
 	id, name, cluster string
@@ -25,7 +37,26 @@ type member struct {
 	missed            bool // it did not answer the last gather, and has given no sign of life since
 }
 
-func newRoster() *roster { return &roster{members: map[string]*member{}} }
+func newRoster() *roster {
+	return &roster{members: map[string]*member{}, dead: map[string]death{}}
+}
+
+// active is how many servers one of them counts, without those that are known to be
+// dead. It does not count a server that was gone before it started itself.
+func (r *roster) active(st *statsz, now time.Time) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := st.ActiveServers
+	for id, d := range r.dead {
+		switch {
+		case now.Sub(d.replaced).Abs() >= deadCounted:
+			delete(r.dead, id)
+		case st.Start.Before(d.seen):
+			n--
+		}
+	}
+	return n
+}
 
 // ids are the servers that should answer the next gather, and those that did
 // not answer the last one and have given no sign of life since.
@@ -55,7 +86,7 @@ func (r *roster) alive(id string) {
 }
 
 // answered notes a server that spoke. A server of the same name and cluster
-// that is silent, and was so before this one first spoke, was its predecessor
+// that is not alive, and was so before this one first spoke, was its predecessor
 // and is struck off. Two that once spoke in the same sweep are not one server
 // that was restarted: leafnodes may carry the name of another server.
 func (r *roster) answered(who identity, cluster string, now time.Time, alive func(id string) bool) {
@@ -69,10 +100,15 @@ func (r *roster) answered(who identity, cluster string, now time.Time, alive fun
 	if m.first.IsZero() {
 		m.first = now
 	}
+	delete(r.dead, who.id)
 	for key, old := range r.members {
 		sameName := old.name == who.name && (old.cluster == cluster || old.cluster == "")
 		if old != m && sameName && !alive(old.id) && old.last.Before(m.first) {
 			delete(r.members, key)
+			// Of those that announced their end nats-server has heard as well.
+			if old.id != "" && (old.state == posture.Answering || old.state == posture.Silent) && len(r.dead) < maxServers {
+				r.dead[old.id] = death{old.seen, now}
+			}
 		}
 	}
 	if m.state != posture.LameDuck { // a lame duck's last answers may still be under way

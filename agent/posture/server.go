@@ -99,6 +99,13 @@ type Failures struct {
 // FailureWindow is how far back authentication failures are counted.
 const FailureWindow = time.Minute
 
+// Ended reports whether the server is known to have ended: it has announced its
+// shutdown, or has announced lame-duck mode and no peer is connected to it any more.
+// One that is merely silent may be cut off, and still have clients.
+func (s *Server) Ended() bool {
+	return s.State == ShutDown || s.State == LameDuck && s.Linked == No
+}
+
 // Clone is a copy that may be judged anew without touching the original, which
 // may have been published.
 func (s *Server) Clone() *Server {

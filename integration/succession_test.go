@@ -1,0 +1,82 @@
+//go:build !windows
+
+package integration
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/natsentry/natsentry/agent"
+	"github.com/natsentry/natsentry/agent/check"
+	"github.com/natsentry/natsentry/agent/finding"
+	"github.com/natsentry/natsentry/integration/fleet"
+)
+
+// counts waits until a server counts so many servers.
+func counts(t *testing.T, s *fleet.Server, n int) {
+	t.Helper()
+	nc := connectSys(t, s)
+	eventually(t, fmt.Sprintf("%s counts %d servers", s.Name(), n), func() bool {
+		m, err := nc.Request("$SYS.REQ.SERVER."+s.ID()+".STATSZ", nil, 5*time.Second)
+		var stats struct {
+			Statsz struct {
+				Active int `json:"active_servers"`
+			} `json:"statsz"`
+		}
+		return err == nil && json.Unmarshal(m.Data, &stats) == nil && stats.Statsz.Active == n
+	})
+}
+
+// TestKilledServerComesBack: nats-server counts a server that was killed for
+// minutes. What compares the servers of a cluster does not wait for that: the
+// server of the same name that is there now takes the place of the dead one.
+func TestKilledServerComesBack(t *testing.T) {
+	t.Parallel()
+	f, victim := openVictim(t)
+	rec := &recorder{}
+	a := auditor(t, connectSys(t, f.Server("n1")), hasty, agent.WithSink(rec))
+	sweep(t, a)
+	if got := actions(rec.take(), "FLEET_001", ""); !slices.Equal(got, []finding.Action{finding.Opened}) {
+		t.Fatalf("FLEET_001: %v", got)
+	}
+	if err := errors.Join(victim.Rewrite(closedApp+clustered("c", "n1", "n2")), victim.Kill()); err != nil {
+		t.Fatal(err)
+	}
+	lookTwice(t, a)
+	if got := actions(rec.take(), "FLEET_001", ""); !slices.Equal(got, []finding.Action{finding.Stale}) {
+		t.Errorf("FLEET_001 without the victim: %v", got)
+	}
+	if err := victim.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []string{"n1", "n2"} {
+		counts(t, f.Server(s), 4) // three, and the one that is dead
+	}
+
+	first, state := sweep(t, a), sweep(t, a)
+	if got := actions(rec.take(), "FLEET_001", ""); !slices.Equal(got, []finding.Action{finding.Resolved}) {
+		t.Errorf("FLEET_001 with the victim back: %v", got)
+	}
+	if s := state.Snapshot; s.Expected != 3 || s.Heard != 3 || len(s.Gaps) != 0 || len(s.Servers) != 3 {
+		t.Errorf("heard %d of %d, %d servers, gaps %+v", s.Heard, s.Expected, len(s.Servers), s.Gaps)
+	}
+	if took := state.Snapshot.Took; took > hasty.Timeout/2 {
+		t.Errorf("the sweep waited for the dead one: %s, and the one before %s", took, first.Snapshot.Took)
+	}
+	for _, r := range state.Results {
+		if r.Check.Group != nil && r.Check.Needs != 0 && r.Outcome == check.Unknown {
+			t.Errorf("%s: %s", r.Check.ID, r.Summary)
+		}
+	}
+
+	// An agent that starts now knows nothing of it, and says what may be behind the number.
+	fresh := sweep(t, auditor(t, connectSys(t, f.Server("n2")), hasty))
+	if gaps := fresh.Snapshot.Gaps; len(gaps) != 1 || !strings.Contains(gaps[0].Reason, "1 of them is not known by name; nats-server counts a server that was killed for up to 4 minutes") {
+		t.Errorf("gaps: %+v", gaps)
+	}
+}
