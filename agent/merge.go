@@ -202,6 +202,9 @@ func (l *loop) noteUnfound() {
 	maps.DeleteFunc(l.reloads, func(id string, _ posture.Reload) bool { return gone(id) })
 	maps.DeleteFunc(l.loaded, func(id string, _ time.Time) bool { return gone(id) })
 	l.inside.forget(here)
-	maps.DeleteFunc(l.unfound, func(id string, s *sighting) bool { return !gone(id) || time.Since(s.at) > unfoundFor })
+	found := func(id string) bool {
+		return here[id] != nil && (here[id].State != posture.Answering || known(here[id]))
+	}
+	maps.DeleteFunc(l.unfound, func(id string, s *sighting) bool { return found(id) || time.Since(s.at) > unfoundFor })
 	l.lookForUnfound()
 }

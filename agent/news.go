@@ -41,7 +41,7 @@ func (l *loop) onNews(ctx context.Context, n news) {
 		}
 	}
 	for id := range n.lively {
-		if s := here[id]; s == nil || s.State != posture.Answering {
+		if s := here[id]; s == nil || !known(s) {
 			l.onAppeared(id)
 		}
 	}
@@ -55,6 +55,12 @@ func (l *loop) onNews(ctx context.Context, n news) {
 	if n.failed {
 		l.judgeNow(ctx)
 	}
+}
+
+// known reports whether a server answers, and a sweep or a look got what it asks of
+// every server.
+func known(s *posture.Server) bool {
+	return s.State == posture.Answering && s.Heard.Has(posture.Statsz|posture.Varz)
 }
 
 // loadedSince ends a pursuit: there is nothing to wait for any more.

@@ -80,3 +80,38 @@ func TestKilledServerComesBack(t *testing.T) {
 		t.Errorf("gaps: %+v", gaps)
 	}
 }
+
+// TestUpgradeIsHeard: the version of a server that comes back under its name is
+// judged when it comes, not at the next scan.
+func TestUpgradeIsHeard(t *testing.T) {
+	t.Parallel()
+	old, new := binary(t, "v2.14.5"), binary(t, fleet.Linked)
+	spec := func(name, other string) fleet.Spec {
+		return fleet.Spec{Name: name, Binary: old, Config: closedApp + clustered("c", "n1", other)}
+	}
+	f := start(t, fleet.Spec{Name: "n1", Binary: old, Config: closedApp + clustered("c", "n2", "n3")}, spec("n2", "n3"), spec("n3", "n2"))
+	waitActive(t, f, f.Server("n1"), 3)
+	v := keepWatch(t, connectSys(t, f.Server("n1"), quick...), time.Second, nil)
+	if o := group(v.State(), "FLEET_007"); o != check.Pass {
+		t.Fatalf("FLEET_007 is %s", o)
+	}
+	upgrade := func(name string, end func(*fleet.Server) error) {
+		t.Helper()
+		s := f.Server(name)
+		if err := end(s); err != nil {
+			t.Fatal(err)
+		}
+		s.SetBinary(new)
+		if err := s.Restart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	upgrade("n1", func(s *fleet.Server) error { return s.Stop(t.Context()) }) // to which the agent is connected
+	v.told(t, "FLEET_007", "", finding.Opened)
+	upgrade("n3", (*fleet.Server).Kill)
+	if f := v.told(t, "FLEET_007", "", finding.Updated); !strings.Contains(f.Summary, "on n1, n3, 2.14.5 on n2") {
+		t.Errorf("%s", f.Summary)
+	}
+	upgrade("n2", (*fleet.Server).Kill)
+	v.told(t, "FLEET_007", "", finding.Resolved)
+}

@@ -192,6 +192,14 @@ func (s *Server) Restart(ctx context.Context) error {
 	return s.launch(ctx)
 }
 
+// SetBinary makes a stopped server start as a process of another nats-server: see
+// Binary.
+func (s *Server) SetBinary(path string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spec.Binary = path
+}
+
 // prepare writes the server's files and configuration.
 func (s *Server) prepare() error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
