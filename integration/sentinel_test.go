@@ -124,7 +124,12 @@ func sentinelCases() []sentinelCase {
 		{name: "a scoped key with bearer", config: memory(scoped(func(l *jwt.UserPermissionLimits) {
 			l.BearerToken = true
 			l.Pub.Allow.Add("app.{{name()}}.>")
+			l.Sub.Allow.Add("app.{{name()}}.>")
 		})), client: open, leaf: open},
+		{name: "a scoped key with bearer that leaves subscriptions open", config: memory(scoped(func(l *jwt.UserPermissionLimits) {
+			l.BearerToken = true
+			l.Pub.Allow.Add("app.{{name()}}.>")
+		})), client: open, leaf: open, unrestricted: true},
 		{name: "a scoped key with bearer and no permissions", config: memory(scoped(func(l *jwt.UserPermissionLimits) { l.BearerToken = true })), client: open, leaf: open, unrestricted: true},
 		{name: "a scoped key without bearer", config: memory(scoped(func(l *jwt.UserPermissionLimits) { l.Pub.Allow.Add("app.>") })), client: closed, leaf: closed, why: "signature"},
 		{name: "a scoped key whose template is invalid", config: memory(scoped(func(l *jwt.UserPermissionLimits) {
@@ -171,7 +176,10 @@ func sentinelCases() []sentinelCase {
 		{name: "account allows no bearers", config: memory(ofAccount(func(c *jwt.AccountClaims) { c.Limits.DisallowBearer = true })), client: closed, leaf: closed, why: "allows none"},
 		{name: "account without connections", config: memory(ofAccount(func(c *jwt.AccountClaims) { c.Limits.Conn = 0 })), client: closed, leaf: open, why: "no connections"},
 		{name: "account without leafnodes", config: memory(ofAccount(func(c *jwt.AccountClaims) { c.Limits.LeafNodeConn = 0 })), client: open, leaf: closed, unrestricted: true},
-		{name: "account with default permissions", config: memory(ofAccount(func(c *jwt.AccountClaims) { c.DefaultPermissions.Pub.Allow.Add("app.>") })), client: open, leaf: open},
+		{name: "account with default permissions", config: memory(ofAccount(func(c *jwt.AccountClaims) {
+			c.DefaultPermissions.Pub.Allow.Add("app.>")
+			c.DefaultPermissions.Sub.Allow.Add("app.>")
+		})), client: open, leaf: open},
 		{name: "revoked", config: memory(func(_ *testing.T, op *operator) string {
 			sentinel := bearerOf(op, &op.App, nil)
 			op.account(func(c *jwt.AccountClaims) {
