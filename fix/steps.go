@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/natsentry/natsentry/agent/posture"
+	"github.com/natsentry/natsentry/agent/release"
 )
 
 // textWidth is how wide comments are.
@@ -18,7 +19,7 @@ func (b *Bundle) heading(p part) string {
 	for i, d := range p.kind.doors {
 		names[i] = d.String()
 		if d == posture.Leafnode && p.kind.file == authFile {
-			names[i] += fmt.Sprintf(" (since nats-server %s; before, it takes the mode leafnode)", posture.GuardsLeafnodes[0])
+			names[i] += fmt.Sprintf(" (since nats-server %s; before, it takes the mode leafnode)", release.GuardsLeafnodes.Since[0])
 		}
 	}
 	comment(&w, fmt.Sprintf("Written by natsentry fix --mode %s. Closes to strangers, where the server has them: %s.", p.kind.mode, strings.Join(names, ", ")))

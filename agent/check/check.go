@@ -6,6 +6,7 @@ import (
 
 	"github.com/natsentry/natsentry/agent/advisory"
 	"github.com/natsentry/natsentry/agent/posture"
+	"github.com/natsentry/natsentry/agent/release"
 )
 
 // Severity says how much a failing check matters.
@@ -135,7 +136,7 @@ type Check struct {
 	Doc      string // why it matters, and how it is judged
 	Sight    Sight
 	Needs    posture.Input
-	Since    posture.Since // servers older than this cannot tell
+	Since    release.Since // servers older than this cannot tell
 
 	Doors  []posture.DoorKind // the doors that Door judges
 	Proves bool               // a touch alone decides it

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/natsentry/natsentry/agent/posture"
+	"github.com/natsentry/natsentry/agent/release"
 )
 
 // Thresholds of CRED_005: a service that runs many times comes from many
@@ -30,7 +31,7 @@ var cred001 = &Check{
 		switch {
 		case len(holders) > 0:
 			return show(fail("", "%s on %s came in by a token", sessions(holders), s.Name), holders, nothingMore)
-		case s.AuthMode == posture.AuthStatic && !posture.RedactsTokens.Holds(s.Version):
+		case s.AuthMode == posture.AuthStatic && !release.RedactsTokens.Holds(s.Version):
 			return unknown("version %s does not show whether a session came in by a token", s.Version)
 		case len(s.Everyone.List) < s.Everyone.Total:
 			return unknown("only %d of %d sessions were looked at", len(s.Everyone.List), s.Everyone.Total)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/natsentry/natsentry/agent/posture"
+	"github.com/natsentry/natsentry/agent/release"
 )
 
 // The causes of CONF_006: how the file would come to run.
@@ -28,7 +29,7 @@ var conf006 = &Check{
 			return Verdict{Outcome: NotApplicable, Summary: "no running server was named"}
 		case !r.Heard.Has(posture.Varz):
 			return unknown("no answer to VARZ from %s", r.Name)
-		case !posture.ShowsConfigDigest.Holds(r.Version):
+		case !release.ShowsConfigDigest.Holds(r.Version):
 			return unknown("%s does not show what it runs with: its version is %s", r.Name, r.Version)
 		case len(s.Config.Unset) > 0:
 			return unknown("it depends on %s without a value here", several(len(s.Config.Unset), "variable", "variables"))

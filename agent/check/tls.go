@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/natsentry/natsentry/agent/posture"
+	"github.com/natsentry/natsentry/agent/release"
 )
 
 var tls001 = &Check{
@@ -11,7 +12,7 @@ var tls001 = &Check{
 	Title: "certificate expires",
 	Doc: "The listener's certificate ends soon: critical below 7 days, a warning below 30. After that nobody who verifies it gets in. " +
 		"Servers before 2.11.12, 2.12.4 and 2.14.0 do not show it.",
-	Needs: posture.Varz, Since: posture.ShowsCertExpiry,
+	Needs: posture.Varz, Since: release.ShowsCertExpiry.Since,
 	Doors: []posture.DoorKind{posture.Client, posture.Websocket, posture.MQTT, posture.Leafnode, posture.Route, posture.Gateway},
 	Door: func(policy Policy, snap *posture.Snapshot, s *posture.Server, d *posture.Door) Verdict {
 		if d.TLS.NotAfter.IsZero() {

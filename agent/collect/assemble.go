@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/natsentry/natsentry/agent/posture"
+	"github.com/natsentry/natsentry/agent/release"
 )
 
 // assemble puts the answers of a sweep together as a snapshot.
@@ -264,7 +265,7 @@ func (c *Collector) describe(srv *posture.Server, v *varz) {
 	if v.ConfigDigest != "" {
 		srv.ConfigMark = posture.MarkOf(v.ConfigDigest)
 	}
-	if posture.ShowsConfigDigest.Holds(v.Version) {
+	if release.ShowsConfigDigest.Holds(v.Version) {
 		srv.NoConfigFile = posture.TriOf(v.ConfigDigest == "")
 	}
 	for i := range v.Operators {
@@ -309,7 +310,7 @@ func doors(v *varz) []posture.Door {
 	// From the release that shows a listener's certificate on, a listener
 	// without one has no TLS.
 	noTLS := posture.Unseen
-	if posture.ShowsCertExpiry.Holds(v.Version) {
+	if release.ShowsCertExpiry.Holds(v.Version) {
 		noTLS = posture.No
 	}
 	out := []posture.Door{

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/natsentry/natsentry/agent/posture"
+	"github.com/natsentry/natsentry/agent/release"
 )
 
 // Bounds on what one answer may be. The largest honest answers are those of
@@ -135,7 +136,7 @@ func scrubUser(c *connInfo, version string) string {
 		return posture.Redacted
 	case posture.IsHiddenUser(user, ""), bool(c.IssuerKey) && nkeys.IsValidPublicUserKey(user):
 		return user
-	case !posture.RedactsTokens.Holds(version):
+	case !release.RedactsTokens.Holds(version):
 		return posture.Redacted
 	default:
 		return printable(user)
@@ -150,8 +151,8 @@ func signs(c *connInfo, s *posture.Server, now time.Time) posture.Signs {
 	const least = 10 * time.Second
 	return posture.Signs{
 		Waits:   c.InMsgs == 0 && c.Subs == 0 && now.Sub(c.Start) < max(least, 2*s.AuthTimeout+time.Second),
-		Token:   c.AuthorizedUser == posture.Redacted && posture.RedactsTokens.Holds(s.Version),
-		Hidden:  c.AuthorizedUser != "" && !posture.RedactsTokens.Holds(s.Version) && scrubUser(c, s.Version) == posture.Redacted,
+		Token:   c.AuthorizedUser == posture.Redacted && release.RedactsTokens.Holds(s.Version),
+		Hidden:  c.AuthorizedUser != "" && !release.RedactsTokens.Holds(s.Version) && scrubUser(c, s.Version) == posture.Redacted,
 		UserKey: nkeys.IsValidPublicUserKey(c.AuthorizedUser),
 		Issuer:  bool(c.IssuerKey), Subject: c.TLSPeerCerts.subject,
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/natsentry/natsentry/agent/posture"
+	"github.com/natsentry/natsentry/agent/release"
 )
 
 // judge tells who gets in by effective options. It follows nats-server's auth.go
@@ -256,8 +257,8 @@ func (j *judge) stranger(l *listener, connection string, ws bool) answer {
 		}
 	}
 	switch {
-	case leaf && !j.operator && j.src.Version != "" && !posture.GuardsLeafnodes.Holds(j.src.Version):
-		if number, _, _ := strings.Cut(j.src.Version, "-"); posture.GuardsLeafnodes.Holds(number) {
+	case leaf && !j.operator && j.src.Version != "" && !release.GuardsLeafnodes.Holds(j.src.Version):
+		if number, _, _ := strings.Cut(j.src.Version, "-"); release.GuardsLeafnodes.Holds(number) {
 			return answer{
 				access: posture.Unknown, reason: "nats-server " + number + " asks here, and a candidate before it may not", // or a vendor's build of it
 				place: j.at("leafnodes.authorization", "leafnodes"), text: "the block has no users of its own",

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/natsentry/natsentry/agent/posture"
+	"github.com/natsentry/natsentry/agent/release"
 )
 
 // Group is sessions that look alike on one door of one server.
@@ -132,7 +133,7 @@ func shown(s *posture.Server, c *posture.Session) (login, brings posture.Login, 
 		return posture.LoginNone, posture.LoginNone, true // it lets in nobody who sends a name or a token
 	case c.User == "":
 		brings = posture.LoginNone
-	case c.User == posture.Redacted && posture.RedactsTokens.Holds(s.Version):
+	case c.User == posture.Redacted && release.RedactsTokens.Holds(s.Version):
 		brings = posture.LoginToken
 	case c.User == posture.Redacted:
 		brings = posture.LoginUnknown // a name or a token

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/natsentry/natsentry/agent/posture"
+	"github.com/natsentry/natsentry/agent/release"
 )
 
 // peers judges the servers that have dialled one. Those that it has dialled
@@ -108,7 +109,7 @@ func leafSessions(s *posture.Server) map[uint64]*posture.Session {
 func (c *Candidate) leaf(s *posture.Server, g *Group) answer {
 	d, on := c.door(posture.Leafnode)
 	_, over := c.door(posture.Websocket)
-	l := login{c: c, door: posture.Leafnode, brings: g.brings, user: g.User, checked: g.checked, taken: g.taken, noAuthUser: c.NoAuthUser, single: c.User, token: c.Token, mapped: d.Map, unguarded: !posture.GuardsLeafnodes.Holds(s.Version)}
+	l := login{c: c, door: posture.Leafnode, brings: g.brings, user: g.User, checked: g.checked, taken: g.taken, noAuthUser: c.NoAuthUser, single: c.User, token: c.Token, mapped: d.Map, unguarded: !release.GuardsLeafnodes.Holds(s.Version)}
 	switch {
 	case !on && !over:
 		return rejected("there is no leafnode listener any more")

@@ -41,18 +41,6 @@ func TestStrongestEvidenceDecides(t *testing.T) {
 	}
 }
 
-func TestSince(t *testing.T) {
-	for version, want := range map[string]bool{
-		"2.9.25": false, "2.11.11": false, "2.11.12": true, "2.11.17": true, "2.12.0": false, "2.12.4": true,
-		"2.14.0": true, "2.15.2": true, "3.0.0": true, "v2.15.2": true,
-		"2.14.0-RC.1": false, "2.13.9": false, "": false, "unknown": false,
-	} {
-		if got := ShowsCertExpiry.Holds(version); got != want {
-			t.Errorf("%q: %v, want %v", version, got, want)
-		}
-	}
-}
-
 func TestHiddenUser(t *testing.T) {
 	for _, c := range []struct {
 		user, account string

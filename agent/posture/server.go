@@ -4,8 +4,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/mod/semver"
 )
 
 // Input is a set of the answers that a server can give.
@@ -189,42 +187,6 @@ func (s *Server) Door(kind DoorKind) *Door {
 	}
 	return nil
 }
-
-// Since says from which releases on a server shows something: the first
-// release of each line that got it, the oldest first. The last entry holds
-// for everything after it.
-type Since []string
-
-// Holds tells whether a server of this version shows it. A version that is no
-// semantic version does not: what cannot be told is not assumed.
-func (since Since) Holds(version string) bool {
-	if len(since) == 0 {
-		return true
-	}
-	v := "v" + strings.TrimPrefix(version, "v")
-	if !semver.IsValid(v) {
-		return false
-	}
-	for _, first := range since[:len(since)-1] {
-		if semver.MajorMinor(v) == semver.MajorMinor("v"+first) {
-			return semver.Compare(v, "v"+first) >= 0
-		}
-	}
-	return semver.Compare(v, "v"+since[len(since)-1]) >= 0
-}
-
-// What servers show, and since when.
-var (
-	// ShowsConfigDigest: VARZ config_digest.
-	ShowsConfigDigest = Since{"2.11.0"}
-	// ShowsCertExpiry: VARZ tls_cert_not_after of every listener.
-	ShowsCertExpiry = Since{"2.11.12", "2.12.4", "2.14.0"}
-	// RedactsTokens: CONNZ authorized_user is [REDACTED] for token clients.
-	RedactsTokens = Since{"2.10.28"}
-	// GuardsLeafnodes is no sight but a deed: a leafnode port without an
-	// authorization of its own demands what the client port does.
-	GuardsLeafnodes = Since{"2.12.0"}
-)
 
 // Snapshot is the immutable result of one sweep.
 type Snapshot struct {

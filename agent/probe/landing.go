@@ -11,10 +11,8 @@ import (
 	"github.com/nats-io/nuid"
 
 	"github.com/natsentry/natsentry/agent/posture"
+	"github.com/natsentry/natsentry/agent/release"
 )
-
-// showsUser: servers answer $SYS.REQ.USER.INFO.
-var showsUser = posture.Since{"2.10.0"}
 
 // userInfo is the part of the answer that is used.
 type userInfo struct {
@@ -77,7 +75,7 @@ const (
 // land asks, once let in, who it is there. What cannot be learned stays
 // unknown: the verdict is settled already.
 func land(l *line, in *info, out *posture.Touch) {
-	if !showsUser.Holds(in.Version) {
+	if !release.ShowsUser.Holds(in.Version) {
 		return
 	}
 	inbox := "_INBOX." + nuid.Next()

@@ -16,6 +16,7 @@ import (
 	"github.com/natsentry/natsentry/agent/check"
 	"github.com/natsentry/natsentry/agent/finding"
 	"github.com/natsentry/natsentry/agent/posture"
+	"github.com/natsentry/natsentry/agent/release"
 	"github.com/natsentry/natsentry/fix"
 )
 
@@ -158,7 +159,7 @@ func (s *fixSubject) cure(asked []fix.Mode) (fix.Cure, error) {
 	}
 	cure := fix.Join(asked, cures...)
 	if s.server != nil && slices.ContainsFunc(cure.Modes, fix.OfClients) && !slices.Contains(cure.Modes, fix.Operator) && !slices.Contains(cure.Modes, fix.Leafnode) &&
-		slices.Contains(s.doors(), posture.Leafnode) && !posture.GuardsLeafnodes.Holds(s.server.Version) {
+		slices.Contains(s.doors(), posture.Leafnode) && !release.GuardsLeafnodes.Holds(s.server.Version) {
 		cure.Modes = append(cure.Modes, fix.Leafnode)
 	}
 	switch {

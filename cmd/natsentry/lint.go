@@ -29,7 +29,7 @@ type lintFlags struct {
 	running                                 string
 	argsKnown                               bool // all of them were told, if only that there are none
 	wait                                    time.Duration
-	version                                 release
+	version                                 releaseFlag
 	loopbackExposed                         bool
 }
 
