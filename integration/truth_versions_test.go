@@ -12,9 +12,9 @@ import (
 	"github.com/natsentry/natsentry/integration/oracle"
 )
 
-// oldVersions are the last releases of each line, the oldest first; "" is the
-// one that this module embeds.
-var oldVersions = []string{"v2.9.25", "v2.10.29", "v2.11.17", "v2.12.15", "v2.14.5", ""}
+// oldVersions are the last releases of each line, and releases around a change
+// of who is admitted, the oldest first; "" is the one that this module embeds.
+var oldVersions = []string{"v2.9.25", "v2.10.29", "v2.11.6", "v2.11.17", "v2.12.11", "v2.12.12", "v2.12.15", "v2.14.5", ""}
 
 // guardsLeafnodes is the first release whose leafnode port takes over the
 // client's authentication.
@@ -25,6 +25,7 @@ const guardsLeafnodes = "v2.12.0"
 type oldCase struct {
 	name, config string
 	open         []string
+	asked        bool // only the oracle knows who gets in
 	unguarded    bool // its client port has authorization, and its leafnode port has none of its own
 }
 
@@ -33,6 +34,17 @@ const (
 	oldGuarded = `accounts { $SYS { users: [ { user: sys, password: sys-password } ] }, APP { users: [ { user: app, password: app-password }, { user: guest, password: guest-password } ] } }
 `
 )
+
+// oldGuest has an anonymous user, limited as the text says, and every listener
+// on which it may count.
+func oldGuest(password, limits string) string {
+	return `accounts { $SYS { users: [ { user: sys, password: sys-password } ] }, APP { users: [ { user: guest, password: "` + password + `"` + limits + ` } ] } }
+no_auth_user: guest
+` + wsBlock + "}\n" + monitoring + leafBlock + "HUB }"
+}
+
+// guestHash is the bcrypt hash of "guest-password".
+const guestHash = "$2a$04$LUYMhVI5k.Nnupure2wiDusygBV4mJ./kOs.Jj0NNbKPmDYIAK2ku"
 
 func oldCases() []oldCase {
 	all := []string{oracle.Client, oracle.Websocket, oracle.LeafWebsocket, oracle.Leafnode, oracle.Route, oracle.Monitor}
@@ -60,12 +72,17 @@ func oldCases() []oldCase {
 			name: "leafnodes without authorization, account", config: oldGuarded + oldDoors + sure + "}\n" + leafBlock + "\nauthorization { account: APP }\nHUB }",
 			open: []string{oracle.Monitor}, unguarded: true,
 		},
+		{name: "no_auth_user with a bcrypt password", config: oldGuest(guestHash, ""), asked: true},
+		{name: "no_auth_user for clients only", config: oldGuest("guest-password", ", allowed_connection_types: [STANDARD]"), asked: true},
+		{name: "no_auth_user for websockets only", config: oldGuest("guest-password", ", allowed_connection_types: [WEBSOCKET]"), asked: true},
+		{name: "no_auth_user for leafnodes only", config: oldGuest("guest-password", ", allowed_connection_types: [LEAFNODE]"), asked: true},
+		{name: "no_auth_user with a bcrypt password, for leafnodes only", config: oldGuest(guestHash, ", allowed_connection_types: [LEAFNODE]"), asked: true},
 	}
 }
 
 // of is the case for one release.
 func (o *oldCase) of(version string) truthCase {
-	c := truthCase{name: o.name, config: o.config, open: o.open, known: true}
+	c := truthCase{name: o.name, config: o.config, open: o.open, known: !o.asked}
 	old := version != "" && semver.Compare(version, guardsLeafnodes) < 0
 	if old && o.unguarded {
 		c.open = append([]string{oracle.Leafnode, oracle.LeafWebsocket}, c.open...)

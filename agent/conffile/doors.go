@@ -257,17 +257,6 @@ func (j *judge) stranger(l *listener, connection string, ws bool) answer {
 		}
 	}
 	switch {
-	case leaf && !j.operator && j.src.Version != "" && !release.GuardsLeafnodes.Holds(j.src.Version):
-		if number, _, _ := strings.Cut(j.src.Version, "-"); release.GuardsLeafnodes.Holds(number) {
-			return answer{
-				access: posture.Unknown, reason: "nats-server " + number + " asks here, and a candidate before it may not", // or a vendor's build of it
-				place: j.at("leafnodes.authorization", "leafnodes"), text: "the block has no users of its own",
-			}
-		}
-		return answer{
-			access: posture.Open, cause: posture.CauseLeafNoAuth, place: j.at("leafnodes.authorization", "leafnodes"),
-			text: "nats-server " + j.src.Version + " asks nobody here unless the block has users of its own",
-		}
 	case j.trusting:
 		return j.nobodyTrusted(l)
 	case j.operator:
@@ -283,8 +272,78 @@ func (j *judge) stranger(l *listener, connection string, ws bool) answer {
 		guest, where = o.Websocket.NoAuthUser, "websocket.no_auth_user"
 	}
 	a := j.asGuest(l, guest, where, connection)
+	if leaf && guest == "" {
+		a = j.byRelease(release.GuardsLeafnodes, j.unguarded(l, a), a)
+	}
 	if o.AuthCallout != nil {
 		a = j.callout(a, guest, leaf)
+	}
+	return j.unintroduced(l, a, connection)
+}
+
+// byRelease is the answer of the release that will run, where a rule makes a
+// difference.
+func (j *judge) byRelease(rule *release.Rule, before, after answer) answer {
+	switch holds, known := j.release(rule); {
+	case before.access == after.access || holds && known:
+		return after
+	case known:
+		return before
+	default:
+		after.access, after.cause, after.landing = posture.Unknown, "", nil
+		after.reason = "this may be a build of the release that brought a change, or of one before it: " + rule.Name
+		return after
+	}
+}
+
+// release reports whether a rule holds for the release that will run, which is
+// the one whose rules are followed here unless another one was named.
+func (j *judge) release(rule *release.Rule) (holds, known bool) {
+	if j.src.Version == "" {
+		return true, true
+	}
+	return rule.In(j.src.Version)
+}
+
+// unguarded is what a leafnode port without users of its own makes of a peer
+// that matches no user, where the release does not guard it. guarded is what
+// others make of it.
+func (j *judge) unguarded(l *listener, guarded answer) answer {
+	o := j.opts
+	if l.tlsMap && len(o.Users) > 0 {
+		return guarded // without a certificate no user is looked for
+	}
+	return answer{
+		access: posture.Open, cause: posture.CauseLeafNoAuth, landing: &posture.Landing{Account: orGlobal(o.LeafNode.Account)},
+		place: j.at("leafnodes.authorization", "leafnodes"),
+		text:  "nats-server " + j.src.Version + " asks nobody here unless the block has users of its own",
+	}
+}
+
+// unintroduced adds to what comes of an empty CONNECT what comes of none at
+// all: some releases take a client that sends none for the no_auth_user, and
+// authenticate nobody. Some look at the websocket's own, some at the server's.
+func (j *judge) unintroduced(l *listener, a answer, connection string) answer {
+	if a.access == posture.Open || l.kind != posture.Client && l.kind != posture.Websocket {
+		return a
+	}
+	guests := []struct{ where, name string }{{"no_auth_user", j.opts.NoAuthUser}}
+	if l.kind == posture.Websocket {
+		guests = append(guests, struct{ where, name string }{"websocket.no_auth_user", j.opts.Websocket.NoAuthUser})
+	}
+	for _, guest := range guests {
+		i := slices.IndexFunc(j.opts.Users, func(u *server.User) bool { return u.Username == guest.name })
+		if guest.name == "" || i < 0 {
+			continue
+		}
+		u := j.opts.Users[i]
+		before := j.taken(l, a, guest.where, guest.name, u.Account, nil, u.Permissions, false, connection)
+		before.text += ", and nats-server " + j.src.Version + " takes a client that sends no CONNECT for that user, unauthenticated"
+		middle := a
+		if _, ok := u.AllowedConnectionTypes[connection]; (ok || len(u.AllowedConnectionTypes) == 0) && !u.ProxyRequired {
+			middle = before
+		}
+		a = j.byRelease(release.ChecksGuest, j.byRelease(release.ChecksGuestWays, before, middle), a)
 	}
 	return a
 }

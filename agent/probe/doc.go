@@ -3,7 +3,7 @@
 // A touch finds out whether a stranger gets in and does no harm. It is one
 // connection, bounded in bytes and time, and closed at once; a client port
 // that says that it asks nobody and refuses all the same is asked a second
-// time. It guarantees that
+// time, and so is a websocket of an older release. It guarantees that
 //
 //   - it never sends a credential, and no client certificate;
 //   - every CONNECT carries a lang, on every door that speaks NATS. That is

@@ -39,6 +39,14 @@ func (p *Prober) touchWebsocket(ctx context.Context, t Target, out *posture.Touc
 	if t.Path != "" && t.Path != "/" && t.Path != "/leafnode" {
 		return fmt.Errorf("the websocket path %.40q is never touched", t.Path)
 	}
+	err := p.overWebsocket(ctx, t, out, func(l *line, in *info) error { return handshake(l, t, in, out) })
+	return orUnintroduced(t, out, err, func() error {
+		return p.overWebsocket(ctx, t, out, func(l *line, _ *info) error { return ping(l, out) })
+	})
+}
+
+// overWebsocket opens a websocket, reads the greeting and hands over.
+func (p *Prober) overWebsocket(ctx context.Context, t Target, out *posture.Touch, speak func(*line, *info) error) error {
 	client := p.client(t, out)
 	defer client.CloseIdleConnections()
 	out.Encrypted = t.TLS == posture.Yes
@@ -55,7 +63,7 @@ func (p *Prober) touchWebsocket(ctx context.Context, t Target, out *posture.Touc
 	if err != nil {
 		return err
 	}
-	return handshake(l, t, in, out)
+	return speak(l, in)
 }
 
 // touchMonitor asks for VARZ, of which only the server's id is read. Every

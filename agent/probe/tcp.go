@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/natsentry/natsentry/agent/posture"
+	"github.com/natsentry/natsentry/agent/release"
 )
 
 // line is a connection that is read line by line and counts its bytes.
@@ -54,40 +55,52 @@ type info struct {
 }
 
 func (p *Prober) touchTCP(ctx context.Context, t Target, out *posture.Touch) error {
-	if err := p.touchIntroduced(ctx, t, out); err != nil || t.Door != posture.Client || out.Access != posture.Closed || out.AuthRequired != posture.No {
+	err := p.touchIntroduced(ctx, t, out)
+	return orUnintroduced(t, out, err, func() error {
+		return p.open(ctx, t, out, func(l *line, _ *info) error { return ping(l, out) })
+	})
+}
+
+// orUnintroduced tries a port for clients again that rejects one that introduces
+// itself, where one that does not may be admitted: by an auth callout without
+// users, and by a no_auth_user on older releases. INFO of the client port then
+// says that nobody is asked; that of a websocket does not show a no_auth_user.
+func orUnintroduced(t Target, out *posture.Touch, err error, again func() error) error {
+	if err != nil || out.Access != posture.Closed {
 		return err
 	}
-	// INFO says that nobody is asked, and who introduces himself is refused:
-	// an auth callout without users is like that, and lets those in who do
-	// not introduce themselves.
+	switch {
+	case t.Door == posture.Client && out.AuthRequired == posture.No:
+	case t.Door == posture.Websocket && t.Path != posture.LeafnodePath && (out.AuthRequired == posture.No || !release.ChecksGuest.Holds(out.Version)):
+	default:
+		return nil
+	}
 	closed := *out
-	if err := p.touchUnintroduced(ctx, t, out); err != nil || out.Access != posture.Open {
+	if err := again(); err != nil || out.Access != posture.Open {
 		closed.Sent, closed.Read = out.Sent, out.Read
 		*out = closed
 	}
 	return nil
 }
 
-// touchUnintroduced sends a PING and no CONNECT, which a client port takes
-// from whoever is in.
-func (p *Prober) touchUnintroduced(ctx context.Context, t Target, out *posture.Touch) error {
-	return p.open(ctx, t, out, func(l *line, _ *info) error {
-		if err := l.write("PING\r\n"); err != nil {
+// ping sends a PING and no CONNECT, which a client port takes from a client
+// that is admitted.
+func ping(l *line, out *posture.Touch) error {
+	if err := l.write("PING\r\n"); err != nil {
+		return err
+	}
+	for {
+		word, err := l.readLine()
+		switch {
+		case err != nil:
 			return err
+		case word == "PONG":
+			out.Access, out.Answer, out.Unintroduced = posture.Open, "PONG, without a CONNECT", true
+			return nil
+		case strings.HasPrefix(word, "-ERR"):
+			return errors.New(word)
 		}
-		for {
-			word, err := l.readLine()
-			switch {
-			case err != nil:
-				return err
-			case word == "PONG":
-				out.Access, out.Answer, out.Unintroduced = posture.Open, "PONG, without a CONNECT", true
-				return nil
-			case strings.HasPrefix(word, "-ERR"):
-				return errors.New(word)
-			}
-		}
-	})
+	}
 }
 
 func (p *Prober) touchIntroduced(ctx context.Context, t Target, out *posture.Touch) error {

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nuid"
 )
@@ -44,7 +45,12 @@ func clientWays(ctx context.Context, address string) []way {
 }
 
 func websocketWays(address string) []way {
+	bare := func(scheme string) func(context.Context) result {
+		return func(ctx context.Context) result { return rawOverWebsocket(ctx, scheme+address) }
+	}
 	return []way{
+		{"raw over ws, without CONNECT", bare("ws://")},
+		{"raw over wss, without CONNECT", bare("wss://")},
 		{"nats.go over ws", func(context.Context) result { return client("ws://"+address, func(*nats.Options) {}) }},
 		{"nats.go over wss", func(context.Context) result {
 			return client("wss://"+address, func(o *nats.Options) { o.TLSConfig = careless() })
@@ -173,6 +179,30 @@ func raw(ctx context.Context, address string, tlsFirst bool) result {
 		conn = tls.Client(conn, careless())
 		r = bufio.NewReader(conn)
 	}
+	return echo(conn, r)
+}
+
+// rawOverWebsocket does so over a websocket.
+func rawOverWebsocket(ctx context.Context, url string) result {
+	ctx, cancel := context.WithTimeout(ctx, clientTimeout)
+	defer cancel()
+	transport := &http.Transport{TLSClientConfig: careless(), DisableKeepAlives: true}
+	defer transport.CloseIdleConnections()
+	ws, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: &http.Client{Transport: transport}}) //nolint:bodyclose // of a websocket, the library closes it
+	if err != nil {
+		return broken(err)
+	}
+	defer func() { _ = ws.CloseNow() }()
+	conn := websocket.NetConn(ctx, ws, websocket.MessageBinary)
+	r := bufio.NewReader(conn)
+	if _, err := readInfo(r); err != nil {
+		return broken(err)
+	}
+	return echo(conn, r)
+}
+
+// echo subscribes and publishes over a connection that was greeted.
+func echo(conn net.Conn, r *bufio.Reader) result {
 	subject := nuid.Next()
 	if _, err := fmt.Fprintf(conn, "SUB %s 1\r\nPUB %s 0\r\n\r\nPING\r\n", subject, subject); err != nil {
 		return broken(err)
