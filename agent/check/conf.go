@@ -215,7 +215,7 @@ var conf009 = &Check{
 		return places(fail("", "%s uses %s", s.Name, several(len(evidence), "placeholder as a secret, which anybody can guess", "placeholders as secrets, which anybody can guess")), evidence)
 	},
 	Remedy: Remedy{
-		Text: "Write a variable without quotes ($NATS_PASSWORD) and give the server its value in the environment, or render the template before the server reads the file, and restart. " +
+		Text: "Write a variable without quotes ($NATS_PASSWORD) and give the server its value in the environment, or replace the text before the server reads the file, and restart. " +
 			"Clients that log in with the literal text are rejected afterwards.",
 		Config: "authorization { user: app, password: $NATS_PASSWORD }\n",
 	},
