@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/natsentry/natsentry/agent/posture"
@@ -21,8 +22,8 @@ type Probe struct {
 	MQTT     bool          // touch MQTT doors as well: where one is open, that creates streams in the account
 	Off      bool          // touch nothing: verdicts then rest on the servers' word
 	Every    time.Duration // between two touches of a door of which nothing changed; default 10 min, jittered by a tenth
-	Parallel int           // servers touched at once, never two touches at one server; default 16
-	Timeout  time.Duration // of one touch; default 4 s
+	Parallel int           // servers touched at once, each at a few listeners; default 16
+	Timeout  time.Duration // of one touch; default 4 s, longer where round trips are long
 	Wait     time.Duration // how long a sweep of Run waits for touches; later ones bring the next sweep forward. Default 1 s
 }
 
@@ -99,7 +100,16 @@ func newToucher(cfg Probe, now func() time.Time, log *slog.Logger) *toucher {
 	}
 }
 
-// job is the touches that are due at one server, one after the other.
+// atOnce is how many listeners of one server are touched at once: one whose
+// logins nobody decides must not hold up the others, and the server has other
+// things to do.
+const atOnce = 4
+
+// longest bounds the touches of one listener, at all of its addresses, in
+// time-outs of one touch.
+const longest = 3
+
+// job is the touches that are due at one server.
 type job struct {
 	turn    uint64
 	server  string
@@ -262,12 +272,21 @@ func (t *toucher) start(ctx context.Context, jobs []job) <-chan struct{} {
 				if j.address != "" {
 					t.visit(ctx, j.turn, j.address)
 				}
-				for i, d := range j.targets {
-					t.touch(ctx, j.turn, d)
-					if i < len(j.targets)-1 {
-						t.tell(j.server) // of the last one its release tells
-					}
+				var listeners sync.WaitGroup
+				var left atomic.Int64
+				left.Store(int64(len(j.targets)))
+				few := make(chan struct{}, atOnce)
+				for _, d := range j.targets {
+					few <- struct{}{}
+					listeners.Go(func() {
+						defer func() { <-few }()
+						t.touch(ctx, j.turn, d)
+						if left.Add(-1) > 0 {
+							t.tell(j.server) // of the last one its release tells
+						}
+					})
 				}
+				listeners.Wait()
 			})
 		}
 		wg.Wait()
@@ -310,7 +329,9 @@ func (t *toucher) takeEnded() map[string]bool {
 // it has answered under the right id, and remembers what came of it.
 func (t *toucher) touch(ctx context.Context, turn uint64, d due) {
 	began := t.now()
-	out := t.try(ctx, turn, d)
+	bounded, cancel := context.WithTimeout(ctx, longest*t.cfg.Timeout)
+	defer cancel()
+	out := t.try(bounded, turn, d)
 	if ctx.Err() != nil {
 		return // we were told to stop: that says nothing of the door
 	}
@@ -386,8 +407,7 @@ func (t *toucher) try(ctx context.Context, turn uint64, d due) posture.Touch {
 				return out.Touch
 			}
 			failed = append(failed, out)
-			// Who says nothing at all is not asked twice.
-			if out.other != "" || out.Access == posture.Unknown && out.Read > 0 && round+1 < mostRounds {
+			if out.other != "" || worthAgain(&out.Touch) && round+1 < mostRounds {
 				again = append(again, a)
 			}
 		}
@@ -543,6 +563,14 @@ func (t *toucher) credit(turn uint64, out posture.Touch) {
 	t.records[key] = r
 	t.mu.Unlock()
 	t.tell(key.server)
+}
+
+// worthAgain reports whether a touch should be repeated at once: the listener has
+// said something that decides nothing, which may be passing. A listener that says
+// nothing at all is not asked twice, nor one that has used up its time: nobody
+// may be there who decides about logins.
+func worthAgain(out *posture.Touch) bool {
+	return out.Access == posture.Unknown && out.Read > 0 && !out.TimedOut
 }
 
 // jittered spreads the touches of a fleet over time, each door at its own

@@ -33,6 +33,7 @@ type Touch struct {
 	Encrypted    bool
 	CertAsked    bool // the TLS handshake asked for a client certificate
 	TLSFailed    bool // TLS ended without a clear word
+	TimedOut     bool // no clear answer came in time
 	Nameless     bool // something answered over HTTP that did not show to be the server
 
 	Landing *Landing

@@ -73,7 +73,7 @@ func (p *Prober) Touch(ctx context.Context, t Target) posture.Touch {
 	}
 	out.Dialed = dialFailure(err) == nil
 	if err != nil {
-		out.Access, out.Reason = posture.Unknown, reason(ctx, err)
+		out.Access, out.Reason, out.TimedOut = posture.Unknown, reason(ctx, err), timedOut(ctx, err)
 	}
 	out.Took = now().Sub(out.At)
 	return out
@@ -93,7 +93,7 @@ func reason(ctx context.Context, err error) string {
 	switch {
 	case dial != nil:
 		return posture.Unreachable + cause(dial)
-	case ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded):
+	case timedOut(ctx, err):
 		return "no clear answer in time"
 	case errors.As(err, &op):
 		// Without our own port, which is another one each time.
@@ -101,6 +101,10 @@ func reason(ctx context.Context, err error) string {
 	default:
 		return err.Error()
 	}
+}
+
+func timedOut(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // dialFailure is the error of a connection that did not come about, and nil
