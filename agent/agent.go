@@ -226,9 +226,11 @@ func (a *Agent) Sweep(ctx context.Context, sessions bool) (*State, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		for _, s := range snap.Servers {
-			a.attach(s)
-		}
+	}
+	for _, s := range snap.Servers {
+		a.attach(s)
+	}
+	if a.toucher != nil {
 		a.toucher.attachForeign(snap, a.policy.Addresses)
 	}
 	return a.judge(ctx, snap, true), nil
@@ -280,6 +282,7 @@ const changeSettles = time.Minute
 
 // attach gives a server that is not yet published what touches have found.
 func (a *Agent) attach(s *posture.Server) {
+	s.Complete = true
 	if a.toucher == nil {
 		return
 	}

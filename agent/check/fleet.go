@@ -287,8 +287,9 @@ func known(s *posture.Server) []posture.Evidence {
 
 var fleet006 = &Check{
 	ID: "FLEET_006", Severity: Info,
-	Title:  "configuration changed",
-	Doc:    "The load time or the digest of a server's configuration moved between two sweeps. Shown for some minutes, with the posture before and after.",
+	Title: "configuration changed",
+	Doc: "A server has loaded another configuration: its load time moved, or it was restarted with another digest. Shown for some minutes, with the access before and after of the listeners that moved. " +
+		"A reload that is still under way, when the digest has moved and the load time has not, is no change yet.",
 	Needs:  posture.Varz,
 	Server: configChanged,
 	Remedy: Remedy{Text: "Nothing, if the change was meant. Compare before and after."},
@@ -302,11 +303,21 @@ func configChanged(policy Policy, snap *posture.Snapshot, s *posture.Server) Ver
 		return pass("unchanged since it was first seen")
 	case snap.Taken.Sub(c.Seen) > policy.ChangeShown:
 		return pass("unchanged for more than %s", policy.ChangeShown)
+	case snap.Taken.Sub(c.Seen) < changeProbed && slices.ContainsFunc(s.Doors, func(d posture.Door) bool { return d.Pending }):
+		return unknown("%s loaded a new configuration at %s, and its listeners are being probed", s.Name, clock(c.Loaded))
 	default:
-		return fail("", "%s loaded a new configuration at %s", s.Name, clock(c.Loaded)).
-			with(NoSeverity, reported("before", c.Before.String()), reported("after", c.After.String()))
+		v := fail("", "%s loaded a new configuration at %s", s.Name, clock(c.Loaded))
+		before, after, moved := c.Moved()
+		if !moved && before.AuthMode == after.AuthMode {
+			return v.with(NoSeverity, reported("before and after", c.After.String()))
+		}
+		return v.with(NoSeverity, reported("before", before.String()), reported("after", after.String()))
 	}
 }
+
+// changeProbed is how long a change of configuration waits for the probes of its
+// listeners, to be told once and with what it brought.
+const changeProbed = 10 * time.Second
 
 var fleet007 = &Check{
 	ID: "FLEET_007", Severity: Info,

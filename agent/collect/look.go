@@ -64,7 +64,7 @@ func (c *Collector) Look(ctx context.Context, prev *posture.Snapshot, ids []stri
 func (c *Collector) again(before *posture.Server, v *varz, at time.Time) *posture.Server {
 	s := *before
 	s.Heard |= posture.Varz
-	s.State, s.Looked = posture.Answering, at
+	s.State, s.Looked, s.Complete, s.Loading = posture.Answering, at, false, false
 	s.NoConfigFile, s.ConfigMark, s.Operators = posture.Unseen, 0, nil
 	c.describe(&s, v)
 	if !before.ConfigLoaded.Equal(s.ConfigLoaded) {

@@ -176,18 +176,47 @@ func (s *Server) unknownReason(d *Door) string {
 }
 
 // Compare notes on a judged server what changed since the last snapshot: a
-// configuration that was loaded or replaced since, with the posture before
-// and after. prev may be nil.
+// configuration that was loaded or replaced since, with the posture before and
+// after. prev may be nil.
+//
+// A reload is not done at once. The new digest, and then auth_required, show while a
+// server still checks its clients, which may take minutes; the load time moves last.
+// Until then nothing has changed, and what was before is remembered.
 func Compare(s, prev *Server, now time.Time) {
-	switch {
-	case prev == nil:
-	case !s.Heard.Has(Varz):
-		s.Change = prev.Change
-	case prev.ConfigLoaded.IsZero():
-		s.Change = prev.Change
-	case prev.ConfigMark == s.ConfigMark && (prev.ConfigLoaded.Equal(s.ConfigLoaded) || prev.ID != s.ID):
-		s.Change = prev.Change // nothing moved, or a restart with the same file
-	default:
-		s.Change = &Change{Seen: now, Loaded: s.ConfigLoaded, Before: prev.Summary(), After: s.Summary()}
+	if prev == nil {
+		return
 	}
+	before := prev.settled()
+	s.Settled, s.Change = &before, prev.Change
+	switch {
+	case !s.Heard.Has(Varz):
+		s.Loading = prev.Loading
+	case prev.ConfigLoaded.IsZero():
+	case prev.ID == s.ID && prev.ConfigLoaded.Equal(s.ConfigLoaded):
+		s.Loading = prev.Loading || prev.ConfigMark != s.ConfigMark || prev.AuthRequired != s.AuthRequired && prev.AuthRequired != Unseen
+	case prev.ID != s.ID && (prev.ConfigMark == s.ConfigMark || prev.ConfigMark == 0 || s.ConfigMark == 0):
+		// A restart with the same file, as far as that is shown.
+	default:
+		s.Change = &Change{Seen: now, Loaded: s.ConfigLoaded, Before: before, After: s.Summary()}
+	}
+}
+
+// settled is the posture as it was last known, before a reload that is under way.
+func (s *Server) settled() Summary {
+	switch {
+	case s.Settled == nil:
+		return s.Summary()
+	case s.Loading || !s.Complete || !s.Heard.Has(Varz):
+		return *s.Settled
+	}
+	out := Summary{AuthMode: s.AuthMode}
+	for i := range s.Doors {
+		d := &s.Doors[i]
+		if d.Pending {
+			out.put(d.Kind, s.Settled.access(d.Kind))
+		} else if d.Access != Unknown || d.On == Yes {
+			out.put(d.Kind, d.Access)
+		}
+	}
+	return out
 }

@@ -122,6 +122,37 @@ func TestCompareTellsRestartsFromChanges(t *testing.T) {
 	}
 }
 
+// TestCompareFollowsAReload to its end: the digest shows first, and a reload is one
+// change, with the posture as it was before the reload began.
+func TestCompareFollowsAReload(t *testing.T) {
+	at := func(loaded int64, mark uint64, access Access) *Server {
+		return &Server{ID: "A", Heard: Varz, Complete: true, AuthMode: AuthStatic, ConfigLoaded: time.Unix(loaded, 0), ConfigMark: mark, Doors: []Door{{Kind: Client, On: Yes, Access: access}}}
+	}
+	steps := []*Server{
+		at(100, 1, Open), at(100, 1, Open),
+		at(100, 2, Unknown), at(100, 2, Closed), {ID: "A"}, at(100, 2, Closed), // it is loading, and once it does not answer
+		at(200, 2, Unknown), at(200, 2, Closed),
+		at(300, 3, Unknown), // again, at once
+	}
+	steps[6].Complete, steps[8].Complete = false, false
+	steps[4].ConfigLoaded, steps[4].ConfigMark = steps[3].ConfigLoaded, steps[3].ConfigMark // what is kept of a silent server
+	var prev *Server
+	for i, s := range steps {
+		Compare(s, prev, time.Unix(int64(1000+i), 0))
+		switch c := s.Change; {
+		case i < 6 && c != nil:
+			t.Errorf("step %d: a change while it loads: %+v", i, c)
+		case i >= 6 && c == nil:
+			t.Errorf("step %d: no change", i)
+		case (i == 6 || i == 7) && (c.Loaded.Unix() != 200 || c.Before.access(Client) != Open || c.Seen.Unix() != 1006):
+			t.Errorf("step %d: %+v", i, c)
+		case i == 8 && (c.Loaded.Unix() != 300 || c.Before.access(Client) != Closed):
+			t.Errorf("step %d: %+v", i, c)
+		}
+		prev = s
+	}
+}
+
 // TestOtherWayToMQTT: a certificate that the MQTT port asks for guards nothing as long
 // as the websocket port leads there as well.
 func TestOtherWayToMQTT(t *testing.T) {

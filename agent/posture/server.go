@@ -74,6 +74,9 @@ type Server struct {
 	Sessions Sessions  // in the global account
 	Everyone Sessions  // in all accounts, by a slower pace; At is zero until they were asked for. The list is never changed
 	Change   *Change   // the last configuration change that was seen
+	Settled  *Summary  // the posture of earlier snapshots, as it was last known; nil at first
+	Loading  bool      // it shows parts of a configuration that it has not finished loading
+	Complete bool      // what touches have found is in it
 	Reload   *Reload   // the last reload that was asked for over $SYS; nil when none was heard
 	Failures Failures
 	Config   *Config // of a server that does not run: its configuration, from which alone it is known
@@ -125,7 +128,7 @@ type Operator struct {
 	Plaintext     []string  // URLs of services that are not encrypted
 }
 
-// Change is a configuration change that happened between two sweeps.
+// Change is a configuration change that happened between two snapshots.
 type Change struct {
 	Seen   time.Time // when we saw it
 	Loaded time.Time // when the server loaded the new configuration
@@ -163,19 +166,50 @@ func (s Summary) String() string {
 func (s *Server) Summary() Summary {
 	sum := Summary{AuthMode: s.AuthMode}
 	for i := range s.Doors {
-		switch d := &s.Doors[i]; d.Access {
-		case Open:
-			sum.Open = append(sum.Open, d.Kind)
-		case Closed:
-			sum.Closed = append(sum.Closed, d.Kind)
-		case Unknown:
-			if d.On == Yes {
-				sum.Unknown = append(sum.Unknown, d.Kind)
-			}
-		case Off:
+		if d := &s.Doors[i]; d.Access != Unknown || d.On == Yes {
+			sum.put(d.Kind, d.Access)
 		}
 	}
 	return sum
+}
+
+func (s *Summary) put(kind DoorKind, access Access) {
+	switch access {
+	case Open:
+		s.Open = append(s.Open, kind)
+	case Closed:
+		s.Closed = append(s.Closed, kind)
+	case Unknown:
+		s.Unknown = append(s.Unknown, kind)
+	case Off:
+	}
+}
+
+func (s *Summary) access(kind DoorKind) Access {
+	switch {
+	case slices.Contains(s.Open, kind):
+		return Open
+	case slices.Contains(s.Closed, kind):
+		return Closed
+	case slices.Contains(s.Unknown, kind):
+		return Unknown
+	default:
+		return Off
+	}
+}
+
+// Moved is the posture before and after a change, of the listeners whose access is
+// another one. ok is false where there are none.
+func (c *Change) Moved() (before, after Summary, ok bool) {
+	before.AuthMode, after.AuthMode = c.Before.AuthMode, c.After.AuthMode
+	for _, kind := range DoorKinds() {
+		if was, is := c.Before.access(kind), c.After.access(kind); was != is {
+			before.put(kind, was)
+			after.put(kind, is)
+			ok = true
+		}
+	}
+	return before, after, ok
 }
 
 // Door finds a door. It returns nil when the server's doors were not seen.
