@@ -58,16 +58,14 @@ func reportPage(v *view) page {
 	r.Servers = finding.NewReport(&shown, nil).Servers
 	from, to = v.cut(&r.Page, len(v.findings))
 	r.Findings = append([]finding.Finding{}, v.findings[from:to]...)
-	if g := r.Coverage.Gaps; len(g) > v.limit {
-		r.Coverage.Gaps = g[:v.limit]
-	}
+	r.Coverage.Shorten(v.limit)
 	return r
 }
 
 func (r *Report) shrink() {
 	shrinkFindings(r.Findings)
 	shrinkServers(r.Servers)
-	r.Coverage.Gaps = r.Coverage.Gaps[:0]
+	r.Coverage.Shorten(0)
 }
 
 func shrinkFindings(fs []finding.Finding) {

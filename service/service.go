@@ -147,9 +147,10 @@ type Epoch struct {
 	Epoch       uint64           `json:"epoch"`
 	Taken       time.Time        `json:"taken"`
 	Took        string           `json:"took"`
-	Interval    string           `json:"interval"` // the next one is due after this
-	Coverage    finding.Coverage `json:"coverage"` // gaps: the first few
-	Gaps        int              `json:"gaps"`     // all of them
+	Interval    string           `json:"interval"`    // the next one is due after this
+	Coverage    finding.Coverage `json:"coverage"`    // its lists: the first few
+	Gaps        int              `json:"gaps"`        // all of them
+	NotAudited  int              `json:"not_audited"` // all of them
 	Totals      finding.Totals   `json:"totals"`
 	Transitions int              `json:"transitions"` // since the last of these messages
 	Keeper      KeeperState      `json:"keeper"`
@@ -173,7 +174,7 @@ type WatchCost struct {
 	Bytes    int64 `json:"bytes"`
 }
 
-// epochGaps bounds the gaps in an epoch message.
+// epochGaps bounds the lists of the coverage in an epoch message.
 const epochGaps = 20
 
 // Judged implements agent.Sink: it has kept and told what changed, and
@@ -199,14 +200,12 @@ func (s *Service) publishEpoch(state *agent.State) {
 	snap, report := state.Snapshot, state.Report()
 	e := Epoch{
 		Type: EpochType, System: snap.System, Epoch: snap.Epoch, Taken: report.Taken, Took: report.Took,
-		Interval: s.cfg.Interval.String(), Coverage: report.Coverage, Gaps: len(report.Coverage.Gaps),
+		Interval: s.cfg.Interval.String(), Coverage: report.Coverage, Gaps: len(report.Coverage.Gaps), NotAudited: len(report.Coverage.NotAudited),
 		Totals: report.Totals, Transitions: int(s.told.Swap(0)), Keeper: s.cfg.Keeper.state(), Deaf: append([]string{}, state.Deaf...),
 		Cost: EpochCost{Requests: snap.Cost.Requests, Replies: snap.Cost.Replies, Bytes: snap.Cost.Bytes, Watch: WatchCost(state.Watch)},
 	}
-	if len(e.Coverage.Gaps) > epochGaps {
-		e.Coverage.Gaps = e.Coverage.Gaps[:epochGaps]
-	}
-	s.publish(EpochSubject(s.cfg.Prefix), "", &e, func() { e.Coverage.Gaps = e.Coverage.Gaps[:0] })
+	e.Coverage.Shorten(epochGaps)
+	s.publish(EpochSubject(s.cfg.Prefix), "", &e, func() { e.Coverage.Shorten(0) })
 }
 
 // publish sends one message; shrink makes it smaller when it does not fit.

@@ -35,6 +35,12 @@ type Coverage struct {
 	NotAudited []posture.Unaudited `json:"not_audited"`
 }
 
+// Shorten cuts both lists to their first entries.
+func (c *Coverage) Shorten(most int) {
+	c.Gaps = c.Gaps[:min(len(c.Gaps), most)]
+	c.NotAudited = c.NotAudited[:min(len(c.NotAudited), most)]
+}
+
 // Totals counts doors by access and findings by severity, over the whole
 // fleet, also where a report shows only a part of it.
 type Totals struct {
