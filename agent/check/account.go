@@ -36,9 +36,11 @@ const pushed = "`nsc push --account NAME` makes a FULL resolver take it at once;
 
 var jwt010 = &Check{
 	ID: "JWT_010", Severity: Critical,
-	Title: "account is not signed by a key of the operator",
+	Sight:  Both,
+	Config: preloads(signedPreload),
+	Title:  "account is not signed by a key of the operator",
 	Doc: "Servers turn away all users of such an account. A store takes an account JWT from whoever may push one, without asking who signed it, so that the next start of a server, or the next user, finds it: of a foreign operator, " +
-		"of a signing key that was retired, of the identity key where the operator insists on signing keys, or of nobody but the account itself. Judged for the claims in force and those that are stored.",
+		"of a signing key that was retired, of the identity key where the operator insists on signing keys, or of nobody but the account itself. Judged for the claims in force, those that are stored, and those that a configuration preloads: there it may also be the JWT of another account that stands under its key.",
 	Account: func(_ Policy, _ *posture.Snapshot, a Account) Verdict {
 		if len(a.trust.all) == 0 {
 			return unknown("no server shows its operator")
@@ -83,8 +85,9 @@ var jwt010 = &Check{
 		return fail(cause, "account %s is signed by %s, which is no key that servers trust", title(a.Name, a.ID), short(issuer)).with(NoSeverity, shown...)
 	},
 	Remedies: map[posture.Cause]Remedy{
-		causeIdentityKey: {Text: "The operator insists on signing keys, and its identity key has signed the account. Sign it anew by a signing key: `nsc edit account NAME -K SIGNING_KEY` with any change. " + pushed + "Its users can log in again at once."},
-		causeSelfSigned:  {Text: "The account has signed itself, as `nsc add account` does without an operator. Have the operator sign it: `nsc import account --file FILE --overwrite` re-issues it under the current operator. " + pushed + "Its users can log in then."},
+		causeOtherAccount: {Text: "Put the JWT of the account under its own key (`nsc generate config --mem-resolver` writes the block), and reload. Users of the account that the key names cannot log in until then."},
+		causeIdentityKey:  {Text: "The operator insists on signing keys, and its identity key has signed the account. Sign it anew by a signing key: `nsc edit account NAME -K SIGNING_KEY` with any change. " + pushed + "Its users can log in again at once."},
+		causeSelfSigned:   {Text: "The account has signed itself, as `nsc add account` does without an operator. Have the operator sign it: `nsc import account --file FILE --overwrite` re-issues it under the current operator. " + pushed + "Its users can log in then."},
 		causeUnknownIssuer: {Text: "Find out who signed it. If the key was retired, sign the account anew: `nsc edit account NAME -K SIGNING_KEY` with any change. " + pushed +
 			"If it is an account of another operator, somebody with a user of the system account has pushed it: remove it with `nsc push --account-removal KEY` (servers with `allow_delete: true` only, and the users of that account are disconnected), and find out who may push."},
 	},

@@ -110,8 +110,10 @@ var jwt012 = &Check{
 
 var jwt013 = &Check{
 	ID: "JWT_013", Severity: Warning,
-	Title: "account JWT expires",
-	Doc:   "Critical when it has expired: servers then drop all clients of the account and turn its users away. A warning within the last 30 days.",
+	Sight:  Both,
+	Config: preloads(expiredPreload),
+	Title:  "account JWT expires",
+	Doc:    "Critical when it has expired: servers then drop all clients of the account and turn its users away. A warning within the last 30 days.",
 	Account: claimCheck(func(_ Policy, snap *posture.Snapshot, a Account, c claimed) Verdict {
 		end := c.claim.Expires
 		switch left := end.Sub(snap.Taken); {

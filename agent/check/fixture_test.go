@@ -341,6 +341,11 @@ var fixtures = map[string]struct {
 		pass:    fleet(server("n1", inside(plain(posture.LoginNKey, "UA"), plain(posture.LoginNKey, "UA"), plain(posture.LoginNKey, "UA")))),
 		unknown: fleet(server("n1")),
 	},
+	"JWT_021": {
+		fail:    accounts(account(func(c *posture.Claim) { c.NotBefore = now.Add(time.Hour) })),
+		pass:    accounts(account(func(c *posture.Claim) { c.NotBefore = now.Add(-time.Hour) })),
+		unknown: accounts(half(account())),
+	},
 	"JWT_030": {
 		fail:    operated(asIs, jwtUser("UA", func(c *posture.UserClaim) { c.Expires = time.Time{} })),
 		pass:    operated(asIs, jwtUser("UA", nil)),

@@ -58,6 +58,13 @@ func readClaim(t rawClaim, account string) *posture.Claim {
 	}
 	out.Account, out.Name, out.Issuer = account, printable(claims.Name), printable(claims.Issuer)
 	out.Issued, out.Expires = claimTime(claims.IssuedAt), claimTime(claims.Expires)
+	out.NotBefore = claimTime(claims.NotBefore)
+	switch l := &claims.Limits; {
+	case l.NatsLimits == jwt.NatsLimits{} && l.AccountLimits == jwt.AccountLimits{}:
+		out.Limits = posture.LimitsUnset
+	case l.Conn == 0:
+		out.Limits = posture.NoClients
+	}
 	out.BearerUsers = !claims.Limits.DisallowBearer
 	out.OpenDefaults = openPermissions(&claims.DefaultPermissions)
 	out.Limited = limited(&claims.Limits)

@@ -2,12 +2,15 @@ package conffile
 
 import (
 	"fmt"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nkeys"
 
 	"github.com/natsentry/natsentry/agent/conffile/syntax"
+	"github.com/natsentry/natsentry/agent/posture"
 )
 
 // readOperators reads what nats-server is not given of operator mode.
@@ -22,6 +25,7 @@ func (r *reading) readOperators() {
 			r.refuse(e, "operator must be a text, or a list of texts: JWTs or the names of their files")
 		}
 	}
+	r.config.Operators = !slices.Contains(r.operators, nil)
 	r.checkSystemAccount()
 	r.readSentinel()
 	r.preloads = map[string]string{}
@@ -36,13 +40,33 @@ func (r *reading) readOperators() {
 			if p.Replaced != nil || p.Node.Unset {
 				continue
 			}
-			if _, err := jwt.DecodeAccountClaims(text); err != nil {
+			claims, err := jwt.DecodeAccountClaims(text)
+			if err != nil {
 				r.refuse(p, "invalid account JWT")
 				continue
 			}
 			r.preloads[p.Key] = text
+			r.config.Preloads = append(r.config.Preloads, posture.Preload{Key: p.Key, Place: placeOf(p.Pos), Claim: preloaded(claims)})
 		}
 	}
+}
+
+// preloaded is what of an account's JWT decides whether servers take it.
+func preloaded(c *jwt.AccountClaims) *posture.Claim {
+	at := func(seconds int64) time.Time {
+		if seconds == 0 {
+			return time.Time{}
+		}
+		return time.Unix(seconds, 0).UTC()
+	}
+	out := &posture.Claim{Account: c.Subject, Name: c.Name, Issuer: c.Issuer, Issued: at(c.IssuedAt), NotBefore: at(c.NotBefore), Expires: at(c.Expires)}
+	switch l := &c.Limits; {
+	case l.NatsLimits == jwt.NatsLimits{} && l.AccountLimits == jwt.AccountLimits{}:
+		out.Limits = posture.LimitsUnset
+	case l.Conn == 0:
+		out.Limits = posture.NoClients
+	}
+	return out
 }
 
 // checkSystemAccount: a configuration and its operators name the same one.

@@ -46,9 +46,11 @@ type Config struct {
 	Traits Traits
 	Token  *Place // of the token that lets clients in; nil where there is none
 
-	Guests   []Guest
-	Logins   []ConfigLogin
-	Resolver *Resolver // nil where there is none
+	Guests    []Guest
+	Logins    []ConfigLogin
+	Resolver  *Resolver // nil where there is none
+	Preloads  []Preload // accounts that the resolver is given at the start
+	Operators bool      // all operators were read
 
 	Marks   []uint64 // MarkOf the digests that servers give it; nil where that cannot be told
 	Running *Server  // a server that is meant to run with it; nil where none was named
@@ -150,6 +152,13 @@ func (u Unset) Listens() bool {
 		return true // a whole block
 	}
 	return false
+}
+
+// Preload is an account of resolver_preload.
+type Preload struct {
+	Key   string // under which it stands
+	Claim *Claim // with the account that it is of, and when and for whom it is valid
+	Place Place
 }
 
 // Guest is a no_auth_user: who brings no credentials is taken for him.

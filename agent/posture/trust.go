@@ -62,7 +62,9 @@ type Claim struct {
 	Account, Name string
 	Issuer        string // the key that signed it
 	Issued        time.Time
+	NotBefore     time.Time // zero: valid at once
 	Expires       time.Time // zero: never
+	Limits        ClientLimits
 
 	SigningKeys  []SigningKey
 	BearerUsers  bool // users may log in without a signature
@@ -73,6 +75,16 @@ type Claim struct {
 	Callout      *Callout // external authorization; nil without
 	Revoked      []Revocation
 }
+
+// ClientLimits says whether an account's limits admit clients at all.
+type ClientLimits uint8
+
+// The values of ClientLimits.
+const (
+	SomeClients ClientLimits = iota
+	NoClients                // the limit of connections is 0
+	LimitsUnset              // there are no limits in the JWT, which servers take for 0
+)
 
 // SigningKey is a key that may sign users of an account.
 type SigningKey struct {
