@@ -69,11 +69,11 @@ var tls002 = &Check{
 		switch {
 		case d.TLS.Required == posture.Yes:
 			return pass("TLS is required")
+		case s.Config != nil && (d.TLS.On == posture.Unseen || d.TLS.Required == posture.Unseen):
+			return undecidedTLS(d)
 		case d.TLS.On == posture.Yes:
 			return fail(posture.CauseAllowNonTLS, "%s lets plaintext clients in on its TLS port %s", s.Name, d.Address()).
 				with(NoSeverity, said(s, "VARZ tls_required", "absent, with a certificate configured", "allow_non_tls"))
-		case d.TLS.On == posture.Unseen && s.Config != nil:
-			return undecidedTLS(d)
 		case d.TLS.On == posture.Unseen:
 			return unknown("version %s does not show whether TLS is configured beside plaintext", s.Version)
 		default:

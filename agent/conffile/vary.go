@@ -209,8 +209,9 @@ func agree(d, other *posture.Door) {
 			*a = posture.Unseen
 		}
 	}
+	same(&d.On, other.On)
 	if other.On == posture.No {
-		return // nothing is said of a listener that is off
+		return // nothing more is said of a listener that is off
 	}
 	same(&d.TLS.On, other.TLS.On)
 	same(&d.TLS.Required, other.TLS.Required)

@@ -334,3 +334,47 @@ func BenchmarkLint(b *testing.B) {
 	}
 	b.ReportMetric(float64(files)*float64(b.N)/b.Elapsed().Seconds(), "files/s")
 }
+
+// TestLintUndecided: what rests on a variable without a value is undecided
+// everywhere: no finding stands on a value that only stands in for it, and none of
+// those values is shown in any format.
+func TestLintUndecided(t *testing.T) {
+	const tls = "cert_file: a, key_file: b, ca_file: c"
+	for text, undecided := range map[string]string{
+		"tls { " + tls + ", verify: $V }": "TLS_003",
+		"tls { " + tls + ", verify: $V }\nauthorization { users: [ { user: a, password: $P } ] }":                                               "TLS_003",
+		"tls { " + tls + " }\nallow_non_tls: $N":                                                                                                "TLS_002",
+		"authorization { token: $T }":                                                                                                           "CRED_001",
+		"authorization { users: [ { user: a, password: $P } ] }\nno_auth_user: $G":                                                              "CONF_004",
+		"websocket { port: $W, no_tls: $N }\nauthorization { user: a, password: $P }":                                                           "TLS_005",
+		"port: $PORT\nhost: $HOST\nhttp: $H\nprof_port: $PP":                                                                                    "",
+		"listen: $L\ncluster { name: $C, listen: $CL, authorization { user: $U, password: $P }, routes: [ $R ] }":                               "",
+		"leafnodes { listen: $L, authorization { users: [ { user: $U, password: $P, account: $A } ] }, remotes: [ { url: $R, account: $A } ] }": "",
+		"accounts { A { users: [ { nkey: $NK }, { user: $U, password: $P } ] } }\nno_auth_user: $U":                                             "",
+		"authorization { users: [ { user: $U, password: hunter2hunter2 } ] }":                                                                   "",
+		"server_name: $N\ngateway { name: $G, port: $P, authorization { user: $U, password: $P } }\nsystem_account: $S\ntrusted_keys: $K":       "",
+	} {
+		file := filepath.Join(confs(t, map[string]string{"n.conf": text}), "n.conf")
+		for _, format := range []string{"text", "json", "markdown", "sarif", "junit", "github"} {
+			r := exec(t, "lint", "--verbose", "--fail-on", "none", "--format", format, file)
+			if r.code != 0 {
+				t.Fatalf("%s: %+v", text, r)
+			}
+			for _, never := range []string{"natsentry-unset", "natsentryunset", "0.0.0.0:1\"", "0.0.0.0:1 ", "0.0.0.0:1,", "makes it so"} {
+				if strings.Contains(r.stdout, never) {
+					t.Errorf("%s as %s holds %q:\n%s", text, format, never, r.stdout)
+				}
+			}
+			// SARIF lists all checks.
+			for _, id := range []string{"CONF_007", undecided} {
+				if format != "sarif" && id != "" && strings.Contains(r.stdout, id) {
+					t.Errorf("%s as %s decides %s:\n%s", text, format, id, r.stdout)
+				}
+			}
+		}
+	}
+	in := exec(t, "lint", "--fail-on", "none", filepath.Join(confs(t, map[string]string{"n.conf": "port: $PORT"}), "n.conf"))
+	if !strings.Contains(in.stdout, "client port 0.0.0.0 (port unknown)") {
+		t.Errorf("the port is not said to be unknown:\n%s", in.stdout)
+	}
+}
