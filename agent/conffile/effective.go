@@ -73,8 +73,19 @@ func (r *reading) effective() effective {
 	if slices.ContainsFunc(certain, func(a posture.Remark) bool { return strings.HasPrefix(a.Text, "unknown field ") }) {
 		return effective{refused: certain} // no value makes a key known
 	}
+	// First those that it complains about.
+	inOrder := slices.Clone(r.variables)
+	blamed := func(v *unsetVariable) int {
+		if slices.ContainsFunc(e.refused, func(a posture.Remark) bool {
+			return slices.ContainsFunc(v.uses, func(u posture.Unset) bool { return u.Place == a.Place })
+		}) {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(inOrder, func(a, b *unsetVariable) int { return blamed(a) - blamed(b) })
 	left := r.attempts()
-	for _, v := range r.variables {
+	for _, v := range inOrder {
 		was := v.at
 		for i := range v.meanings {
 			if v.at = i; i == was || left == 0 {

@@ -34,6 +34,9 @@ type unsetVariable struct {
 // looks like: its key is left out.
 type leftOut struct{}
 
+// emptyList is a meaning of a key that takes a list.
+type emptyList struct{}
+
 // standInText is a value that nobody writes.
 func standInText(i int) string { return unsetPrefix + strconv.Itoa(i) }
 
@@ -81,7 +84,7 @@ func (r *reading) findVariables() {
 			}
 			r.of[n] = v
 			uses = append(uses, use{v, slices.Clone(path), item})
-			if last(path) == "user" || last(path) == "nkey" {
+			if key := last(path); (key == "user" || key == "nkey") && (path[0] == "authorization" || path[0] == "accounts") {
 				known.users = append(known.users, standInText(v.index))
 			}
 		}
@@ -124,7 +127,7 @@ func (r *reading) referable() names {
 		case len(path) == 2 && path[0] == "accounts":
 			out.accounts = append(out.accounts, e.Key)
 		case text == "":
-		case key == "user" || key == "nkey":
+		case (key == "user" || key == "nkey") && (path[0] == "authorization" || path[0] == "accounts"):
 			out.users = append(out.users, text)
 		case key == "no_auth_user":
 			out.guests = append(out.guests, text)
@@ -177,12 +180,14 @@ func (r *reading) meanings(path []string, item bool, index int, known *names) (v
 	case "verify_and_map", "verify_cert_and_check_known_urls", "allow_non_tls", "no_tls", "proxy_required", "reject_unknown_cluster",
 		"no_system_account", "enabled", "jetstream":
 		return []any{true, false}, true
-	case "host", "server_name", "operator", "resolver", "resolver_preload", "type", "dir":
+	case "operator":
+		return []any{text}, false // its JWT may name no key at all, and then nobody is asked
+	case "host", "server_name", "resolver", "resolver_preload", "type", "dir":
 		return []any{text}, true
 	case "name":
 		return []any{text, str(block(r.tree.Root, "cluster"), "name"), str(block(r.tree.Root, "gateway"), "name")}, true
 	case "trusted_keys":
-		return []any{keys["operator"]}, true
+		return []any{keys["operator"], emptyList{}}, true
 	case "issuer":
 		return []any{keys["account"]}, true
 	case "xkey":
@@ -211,9 +216,14 @@ func (r *reading) instead(n *syntax.Node) (any, bool) {
 	if v == nil {
 		return nil, false
 	}
-	value := v.meanings[v.at]
-	_, out := value.(leftOut)
-	return value, !out
+	switch value := v.meanings[v.at].(type) {
+	case leftOut:
+		return nil, false
+	case emptyList:
+		return []*syntax.Node{}, true
+	default:
+		return value, true
+	}
 }
 
 // another gives a variable its next meaning, and reports whether it has one.

@@ -29,7 +29,7 @@ func (r *reading) readOperators() {
 	r.checkSystemAccount()
 	r.readSentinel()
 	r.preloads = map[string]string{}
-	if e := get(root, "resolver_preload"); e != nil {
+	if e := get(root, "resolver_preload"); e != nil && !e.Node.Unset {
 		m, ok := e.Node.Value.(*syntax.Map)
 		if !ok {
 			r.refuse(e, "preload should be a map of account_public_key:account_jwt")

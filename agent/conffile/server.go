@@ -80,8 +80,9 @@ func (r *reading) describe(s *posture.Server, o *server.Options) {
 		s.SystemAccount = named
 	}
 	j := &judge{reading: r, opts: o}
-	j.trusting = r.trustsNobody() && o.Users == nil && o.Nkeys == nil && o.Username == "" && o.Authorization == ""
-	j.operator = o.TrustedKeys != nil && !r.trustsNobody()
+	nobody := r.trustsNobody() || len(r.operators) == 0 && o.TrustedKeys != nil && len(o.TrustedKeys) == 0
+	j.trusting = nobody && o.Users == nil && o.Nkeys == nil && o.Username == "" && o.Authorization == ""
+	j.operator = o.TrustedKeys != nil && !nobody
 	j.required = j.operator || o.Nkeys != nil || o.Users != nil || o.Username != "" || o.Authorization != ""
 	s.AuthRequired = posture.TriOf(j.required)
 	switch {
