@@ -215,6 +215,7 @@ func process(text string, f *flags) (o *server.Options, err error) {
 		}
 	}()
 	o = &server.Options{NoLog: true, NoSigs: true}
+	f.before(o)
 	if err := o.ProcessConfigString(text); err != nil {
 		var several interface{ Errors() []error }
 		if !errors.As(err, &several) {

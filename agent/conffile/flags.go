@@ -14,6 +14,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"github.com/natsentry/natsentry/agent/conffile/syntax"
 	"github.com/natsentry/natsentry/agent/posture"
 )
 
@@ -137,6 +138,37 @@ func (f *flags) any(names ...string) bool {
 		}
 	}
 	return false
+}
+
+// refuseLogin notes that nats-server may refuse users of accounts beside the login of
+// a flag. It does not once it has read an authorization block, which takes the place
+// of that login, and it reads the keys in the order of a Go map.
+func (r *reading) refuseLogin() {
+	e, accounts := get(r.tree.Root, "authorization"), block(r.tree.Root, "accounts")
+	if !r.flags.any("user", "auth") || e == nil || e.Node.Unset || accounts == nil {
+		return
+	}
+	for _, a := range accounts.Entries {
+		if users := get(mapOf(a), "users"); a.Replaced == nil && users != nil {
+			if list, ok := users.Node.Value.([]*syntax.Node); ok && len(list) > 0 {
+				r.refuse(users, "nats-server refuses users of accounts beside the login of its flag --user or --auth, or not: it starts by chance")
+				return
+			}
+		}
+	}
+}
+
+func mapOf(e *syntax.Entry) *syntax.Map {
+	m, _ := e.Node.Value.(*syntax.Map)
+	return m
+}
+
+// before sets the options that nats-server has from its flags when it reads its
+// file: with the login of a flag it refuses some files.
+func (f *flags) before(o *server.Options) {
+	if f != nil {
+		o.Username, o.Password, o.Authorization = f.user, f.pass, f.auth
+	}
 }
 
 // apply overrides options, as nats-server does after it has read its file

@@ -54,7 +54,12 @@ func (r *reading) load() *server.Options {
 	r.reduce()
 	r.findVariables()
 	r.note()
+	r.refuseLogin()
 	e := r.effective()
+	// Of two spellings nats-server may refuse the one and take the other.
+	for i := 0; e.opts == nil && !e.undecided && len(r.config.Spellings) > 0 && r.size <= mostTried && i < tries; i++ {
+		e = r.effective()
+	}
 	if r.config.Refused = append(r.config.Refused, e.refused...); len(r.config.Refused) > 0 {
 		return nil
 	}
