@@ -508,13 +508,24 @@ func tries(failed []attempt) []posture.Try {
 	return out
 }
 
-// lastFirst puts the address that decided last in front.
+// lastFirst puts the address that decided last in front, and those behind that
+// could not be reached: time may not be enough for all.
 func (t *toucher) lastFirst(d due) []posture.Address {
 	t.mu.Lock()
 	r, ok := t.records[d.key]
 	t.mu.Unlock()
 	out := slices.Clone(d.addresses)
-	if !ok || r.touch.Access == posture.Unknown {
+	if !ok {
+		return out
+	}
+	if r.touch.Access == posture.Unknown {
+		behind := func(a posture.Address) int {
+			if slices.ContainsFunc(r.touch.Failed, func(t posture.Try) bool { return t.Address == a.HostPort && !t.Dialed }) {
+				return 1
+			}
+			return 0
+		}
+		slices.SortStableFunc(out, func(a, b posture.Address) int { return behind(a) - behind(b) })
 		return out
 	}
 	if i := slices.IndexFunc(out, func(a posture.Address) bool { return a.HostPort == r.touch.Address }); i > 0 {

@@ -66,3 +66,30 @@ func TestTouchThatDecidesNothing(t *testing.T) {
 		t.Errorf("a door that nobody keeps is touched %d times", touches)
 	}
 }
+
+// TestAddressesThatWereOfUse: the address that decided last goes first, and
+// those that could not be reached go last.
+func TestAddressesThatWereOfUse(t *testing.T) {
+	t.Parallel()
+	tc := newToucher(Probe{}, time.Now, slog.New(slog.DiscardHandler))
+	d := due{key: touched{server: "N1", door: posture.Client}}
+	for _, hostPort := range []string{"a:1", "b:1", "c:1"} {
+		d.addresses = append(d.addresses, posture.Address{Door: posture.Client, HostPort: hostPort})
+	}
+	for name, c := range map[string]struct {
+		touch posture.Touch
+		want  string
+	}{
+		"decided":   {posture.Touch{Access: posture.Closed, Address: "c:1", Failed: []posture.Try{{Address: "a:1"}}}, "c:1 a:1 b:1 "},
+		"undecided": {posture.Touch{Failed: []posture.Try{{Address: "a:1"}, {Address: "b:1", Dialed: true}}}, "b:1 c:1 a:1 "},
+	} {
+		tc.records[d.key] = record{touch: c.touch}
+		if got := (&due{addresses: tc.lastFirst(d)}).tried(); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+	delete(tc.records, d.key)
+	if got := (&due{addresses: tc.lastFirst(d)}).tried(); got != "a:1 b:1 c:1 " {
+		t.Errorf("at first: %q", got)
+	}
+}

@@ -322,7 +322,9 @@ const notCounted = `
 - Strangers with more than nothing: a certificate of the server's CA, or the name of
   a user without password.
 - Servers that are full: they turn away everybody.
-- Doors that natsentry cannot reach. Here all are on loopback.
+- Listeners that are hard to reach. Here all are on loopback. Another test holds the
+  same against servers that advertise other addresses, share a load balancer, or answer
+  nobody.
 - Other releases. Another test asks the same of fewer configurations on real servers
   of the lines 2.9 to 2.14.
 `
