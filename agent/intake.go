@@ -143,12 +143,8 @@ func (in *intake) touching(server string) {
 	}
 }
 
-// own tells whether a failed login is the trace of a touch. Whoever takes the
-// name of touches is excused as often as doors have been touched, and no more.
+// own reports whether a probe that was rejected is one of ours.
 func (in *intake) own(e *collect.Event) bool {
-	if e.Name != posture.ProbeName {
-		return false
-	}
 	left := slices.DeleteFunc(in.ours[e.Server], func(at time.Time) bool { return e.At.Sub(at) > touchLatest })
 	if len(left) == 0 {
 		delete(in.ours, e.Server)
@@ -158,19 +154,33 @@ func (in *intake) own(e *collect.Event) bool {
 	return true
 }
 
-// failures counts the peers that one server turned away, by the second.
+// failures counts the peers that one server rejected, by the second.
 type failures struct {
-	seconds [int(posture.FailureWindow / time.Second)]int
-	last    int64 // the second that was counted last
-	since   time.Time
-	latest  time.Time
-	peers   map[string]int
-	burst   bool
+	logins, probes perSecond
+	last           int64 // the second that was counted last
+	since          time.Time
+	latest         time.Time
+	peers          map[string]int
+	// whether a burst of either was told
+	burst, probed bool
 }
 
-// fail counts a failed login and tells whether a burst began.
+type perSecond [int(posture.FailureWindow / time.Second)]int
+
+func (s *perSecond) sum() (n int) {
+	for _, c := range s {
+		n += c
+	}
+	return n
+}
+
+// fail counts a failed login and reports whether a burst began. A peer that brings no
+// credentials tries none: with the name of a probe it is one, of this natsentry or of
+// another, or somebody's who has taken the name. Those are counted apart. With
+// credentials nobody is a probe.
 func (in *intake) fail(e *collect.Event) bool {
-	if in.own(e) {
+	probe := e.Name == posture.ProbeName && !e.Claims
+	if probe && in.own(e) {
 		return false
 	}
 	f := in.failures[e.Server]
@@ -181,41 +191,35 @@ func (in *intake) fail(e *collect.Event) bool {
 		f = &failures{}
 		in.failures[e.Server] = f
 	}
-	if f.turn(e.At) == 0 {
-		f.since, f.peers, f.burst = e.At, map[string]int{}, false
+	if f.turn(e.At); f.logins.sum()+f.probes.sum() == 0 {
+		f.since, f.peers, f.burst, f.probed = e.At, map[string]int{}, false, false
 	}
-	f.seconds[f.last%int64(len(f.seconds))]++
-	f.latest = e.At
-	if _, ok := f.peers[e.Peer]; ok || len(f.peers) < maxPeers {
+	counted, told := &f.logins, &f.burst
+	if probe {
+		counted, told = &f.probes, &f.probed
+	} else if _, ok := f.peers[e.Peer]; ok || len(f.peers) < maxPeers {
 		f.peers[e.Peer]++
 	}
-	if f.burst || f.count() < in.burst {
+	counted[f.last%int64(len(counted))]++
+	f.latest = e.At
+	if *told || counted.sum() < in.burst {
 		return false
 	}
-	f.burst, in.news.failed = true, true
+	*told, in.news.failed = true, true
 	return true
 }
 
-// turn forgets the seconds that have left the window and counts what is left.
-func (f *failures) turn(at time.Time) int {
-	now, n := at.Unix(), int64(len(f.seconds))
+// turn forgets the seconds that have left the window.
+func (f *failures) turn(at time.Time) {
+	now, n := at.Unix(), int64(len(f.logins))
 	if now-f.last >= n || now < f.last {
-		clear(f.seconds[:])
+		f.logins, f.probes = perSecond{}, perSecond{}
 	} else {
 		for s := f.last + 1; s <= now; s++ {
-			f.seconds[s%n] = 0
+			f.logins[s%n], f.probes[s%n] = 0, 0
 		}
 	}
 	f.last = now
-	return f.count()
-}
-
-func (f *failures) count() int {
-	sum := 0
-	for _, n := range f.seconds {
-		sum += n
-	}
-	return sum
 }
 
 // failuresOf is what a server has turned away within the window.
@@ -226,12 +230,13 @@ func (in *intake) failuresOf(server string) posture.Failures {
 	if f == nil {
 		return posture.Failures{}
 	}
-	n := f.turn(in.now())
-	if n == 0 {
+	f.turn(in.now())
+	n, probes := f.logins.sum(), f.probes.sum()
+	if n+probes == 0 {
 		delete(in.failures, server)
 		return posture.Failures{}
 	}
-	if n < in.burst {
+	if n < in.burst && probes < in.burst {
 		return posture.Failures{}
 	}
 	peers := slices.SortedFunc(maps.Keys(f.peers), func(a, b string) int {
@@ -243,5 +248,5 @@ func (in *intake) failuresOf(server string) posture.Failures {
 		}
 		return 1
 	})
-	return posture.Failures{Count: n, Since: f.since, Latest: f.latest, Peers: peers[:min(len(peers), shownPeers)]}
+	return posture.Failures{Count: n, Probes: probes, Since: f.since, Latest: f.latest, Peers: peers[:min(len(peers), shownPeers)]}
 }

@@ -192,7 +192,7 @@ func sameReload(a, b *posture.Reload) bool {
 }
 
 func sameFailures(a, b posture.Failures) bool {
-	return a.Count == b.Count && a.Latest.Equal(b.Latest)
+	return a.Count == b.Count && a.Probes == b.Probes && a.Latest.Equal(b.Latest)
 }
 
 // noteUnfound forgets what belongs to servers that are no more.

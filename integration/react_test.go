@@ -19,6 +19,7 @@ import (
 	"github.com/natsentry/natsentry/agent/check"
 	"github.com/natsentry/natsentry/agent/finding"
 	"github.com/natsentry/natsentry/agent/posture"
+	"github.com/natsentry/natsentry/agent/probe"
 	"github.com/natsentry/natsentry/integration/fleet"
 )
 
@@ -239,18 +240,39 @@ func TestBurstOfFailures(t *testing.T) {
 	}
 }
 
-// TestImpostorIsCounted: the name of touches excuses as many as there were.
+// TestImpostorIsCounted: who brings credentials is no probe, whatever his name.
 func TestImpostorIsCounted(t *testing.T) {
 	t.Parallel()
 	f := start(t, fleet.Spec{Name: "n1", Config: closedApp})
 	v := keepWatch(t, connectSys(t, f.Server("n1")), -1, nil)
-	for range 20 {
+	burst := v.Config().Policy.FailureBurst
+	for range burst {
 		if nc, err := nats.Connect(f.Server("n1").URL(), nats.Name(posture.ProbeName), nats.UserInfo("app", "wrong")); err == nil {
 			nc.Close()
 			t.Fatal("let in")
 		}
 	}
-	v.told(t, "SESS_002", "n1", finding.Opened)
+	if f := v.told(t, "SESS_002", "n1", finding.Opened); f.Severity != check.Warning || f.Summary != fmt.Sprintf("n1 rejected %d logins within a minute", burst) {
+		t.Errorf("%s: %s", f.Severity, f.Summary)
+	}
+}
+
+// TestProbesOfOthers: what another natsentry probes is no failed login. It is told as
+// what it is, since anybody may call himself so.
+func TestProbesOfOthers(t *testing.T) {
+	t.Parallel()
+	f := start(t, fleet.Spec{Name: "n1", Config: closedApp})
+	v := keepWatch(t, connectSys(t, f.Server("n1")), -1, nil)
+	for range 2 * v.Config().Policy.FailureBurst { // some are taken for those of this one
+		other := probe.Prober{Timeout: time.Minute}
+		if touch := other.Touch(t.Context(), probe.Target{Door: posture.Client, Address: f.Server("n1").Addr("client"), ServerID: f.Server("n1").ID()}); touch.Access != posture.Closed {
+			t.Fatalf("%+v", touch)
+		}
+	}
+	told := v.told(t, "SESS_002", "n1", finding.Opened)
+	if told.Severity != check.Info || told.Cause != "probes" || !strings.HasSuffix(told.Summary, "anonymous probes of others within a minute") || len(told.Evidence) != 1 {
+		t.Errorf("%s, %s: %s %+v", told.Severity, told.Cause, told.Summary, told.Evidence)
+	}
 }
 
 // TestSilenceIsPolled: a server that dies without a word is missed by the

@@ -53,25 +53,44 @@ var sess001 = &Check{
 var sess002 = &Check{
 	ID: "SESS_002", Severity: Warning,
 	Title: "burst of authentication failures",
-	Doc: "Many peers, or one again and again, were turned away for their credentials within a minute: a deployment with the wrong ones, or somebody who tries. " +
-		"Counted from $SYS.SERVER.<id>.CLIENT.AUTH.ERR; as many as natsentry itself has touched doors are left out.",
+	Doc: "Many logins failed within a minute: a deployment with the wrong credentials, or somebody who guesses. " +
+		"Counted from $SYS.SERVER.<id>.CLIENT.AUTH.ERR. A peer that calls itself natsentry-probe and brings no credentials is a probe, of this natsentry or of another: it guesses nothing, and is not counted. " +
+		"Anybody may take that name, so many probes that this natsentry has not sent are told as well, mildly. A peer with that name and with credentials is a failed login like any other.",
 	Needs: posture.Varz,
 	Server: func(policy Policy, snap *posture.Snapshot, s *posture.Server) Verdict {
 		switch f := s.Failures; {
 		case f.Count >= policy.FailureBurst:
-			v := fail("", "%s turned away %s within a minute", s.Name, count(f.Count, "peer"))
+			v := fail("", "%s rejected %s within a minute", s.Name, count(f.Count, "login"))
 			for _, p := range f.Peers {
 				v = v.with(NoSeverity, posture.Evidence{Basis: posture.Observed, Access: posture.Closed, Source: "CLIENT.AUTH.ERR", Value: p})
 			}
+			if f.Probes > 0 {
+				v = v.with(NoSeverity, probes(f.Probes))
+			}
 			return v
+		case f.Probes >= policy.FailureBurst:
+			return fail(causeProbes, "%s rejected %s of others within a minute", s.Name, count(f.Probes, "anonymous probe")).with(Info, probes(f.Probes))
 		case !snap.Hears.Has(posture.AuthFailures, snap.Taken, posture.FailureWindow):
 			return unknown("authentication failures have not been listened to for a minute")
 		default:
 			return pass("fewer than %d authentication failures within a minute", policy.FailureBurst)
 		}
 	},
+	Remedies: map[posture.Cause]Remedy{
+		causeProbes: {Text: "Nothing, if another natsentry audits this fleet (`natsentry audit`, `natsentry probe`, a second agent). If none does, somebody has taken its name: the server's log has the addresses."},
+	},
 	Remedy: Remedy{Text: "Find out who they are: the finding names the most frequent ones, the server's log all of them. A client of yours has the wrong credentials; anybody else should not reach the port."},
 	Refs:   []string{refAuth},
+}
+
+const causeProbes posture.Cause = "probes"
+
+// probes tells of peers that call themselves as touches do.
+func probes(n int) posture.Evidence {
+	return posture.Evidence{
+		Basis: posture.Observed, Access: posture.Closed, Source: "CLIENT.AUTH.ERR",
+		Value: fmt.Sprintf("%d without credentials that call themselves %s, and that this natsentry has not sent", n, posture.ProbeName),
+	}
 }
 
 // Expected is somebody who belongs into the system account.

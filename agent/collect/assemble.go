@@ -244,6 +244,10 @@ func session(c *connInfo, version string) posture.Session {
 			out.Door = posture.MQTT
 		}
 	}
+	// A library names its language; who sends nothing of that, and has sent or asked
+	// for no message either, has not spoken.
+	out.Unintroduced = (out.Door == posture.Client || out.Door == posture.Websocket) &&
+		c.Name == "" && c.Lang == "" && c.Version == "" && c.AuthorizedUser == "" && c.JWT.claim == nil && c.InMsgs == 0 && c.Subs == 0
 	return out
 }
 

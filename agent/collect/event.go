@@ -41,6 +41,7 @@ type Event struct {
 	Account string          // of ClaimsMoved: its id; "" when that cannot be told
 	Peer    string          // of Failed: door, name and address
 	Name    string          // of Failed: what the peer calls itself
+	Claims  bool            // of Failed: it brought a name, a key, a token or a JWT
 }
 
 // The subjects of events.
@@ -266,7 +267,7 @@ func (c *Collector) hearFailure(msg *nats.Msg) {
 	if ev.Client.Name != "" {
 		peer = fmt.Sprintf("%s, calls itself %q", peer, printable(ev.Client.Name))
 	}
-	c.ears.tell(Event{Kind: Failed, Server: ev.Server.ID, At: c.cfg.Now(), Peer: peer, Name: ev.Client.Name})
+	c.ears.tell(Event{Kind: Failed, Server: ev.Server.ID, At: c.cfg.Now(), Peer: peer, Name: ev.Client.Name, Claims: ev.Client.User != "" || bool(ev.Client.JWT)})
 }
 
 func readEvent(data []byte) (*event, bool) {
@@ -284,6 +285,7 @@ func eventSession(ev *event) posture.Session {
 		Lang: ev.Client.Lang, Version: ev.Client.Version, AuthorizedUser: ev.Client.User, Account: ev.Client.Account,
 	}
 	out := session(&c, ev.Server.Version)
+	out.Unintroduced = false                                      // the event follows its CONNECT
 	out.Address = net.JoinHostPort(printable(ev.Client.Host), "") // an event does not tell the port
 	out.Address = strings.TrimSuffix(out.Address, ":")
 	return out

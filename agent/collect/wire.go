@@ -317,6 +317,7 @@ type eventClient struct {
 	Version string    `json:"ver"`
 	Kind    string    `json:"kind"`
 	Type    string    `json:"client_type"`
+	JWT     presence  `json:"jwt"`
 }
 
 // presence tells that a field was there and holds nothing of it.

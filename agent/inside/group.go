@@ -34,6 +34,7 @@ type Group struct {
 	cert      bool          // they have shown a certificate
 	checked   bool          // the server has checked them
 	taken     bool          // it may have brought nothing, and have been taken for that user
+	silent    bool          // it has sent no CONNECT yet
 }
 
 // MaxAccounts bounds the accounts that a group lists.
@@ -69,7 +70,7 @@ func groupsOf(s *posture.Server) []Group {
 		name, ip, lang, version, usr string
 		login, brings                posture.Login
 		encrypted                    posture.Tri
-		cert, checked, weak          bool
+		cert, checked, weak, silent  bool
 	}
 	index := map[key]int{}
 	var out []Group
@@ -80,7 +81,7 @@ func groupsOf(s *posture.Server) []Group {
 			continue
 		}
 		login, brings, checked := shown(s, c)
-		k := key{c.Door, c.Name, host(c.Address), c.Lang, c.Version, c.User, login, brings, encrypted(s, c), c.PeerCert, checked, weak(s, c, login)}
+		k := key{c.Door, c.Name, host(c.Address), c.Lang, c.Version, c.User, login, brings, encrypted(s, c), c.PeerCert, checked, weak(s, c, login), c.Unintroduced}
 		n, ok := index[k]
 		if !ok {
 			n = len(out)
@@ -88,7 +89,7 @@ func groupsOf(s *posture.Server) []Group {
 			out = append(out, Group{
 				Server: s.Name, ServerID: s.ID, Cluster: s.Cluster, Door: k.door, Name: k.name, IP: k.ip, Lang: k.lang, Version: k.version,
 				Login: login, User: c.User, Since: c.Since.UTC(), Accounts: []string{}, Weak: k.weak,
-				brings: brings, encrypted: k.encrypted, cert: k.cert, checked: checked,
+				brings: brings, encrypted: k.encrypted, cert: k.cert, checked: checked, silent: k.silent,
 				taken: brings == posture.LoginName && (s.AuthRequired != posture.No || c.Door != posture.Client),
 			})
 		}
@@ -129,6 +130,8 @@ var nkey = regexp.MustCompile(`^U[A-Z2-7]{55}$`)
 // processConnect and getRawAuthUser).
 func shown(s *posture.Server, c *posture.Session) (login, brings posture.Login, checked bool) {
 	switch {
+	case c.Unintroduced:
+		return posture.LoginUnknown, posture.LoginUnknown, false
 	case posture.IsHiddenUser(c.User, c.Account) && s.AuthRequired == posture.Yes && s.AuthMode != posture.AuthOperator:
 		return posture.LoginNone, posture.LoginNone, true // it lets in nobody who sends a name or a token
 	case c.User == "":
@@ -168,6 +171,9 @@ func shown(s *posture.Server, c *posture.Session) (login, brings posture.Login, 
 // weak tells whether a session proved nothing, or with what anybody on the way
 // could have read.
 func weak(s *posture.Server, c *posture.Session, login posture.Login) bool {
+	if c.Unintroduced {
+		return s.AuthRequired == posture.No && !c.PeerCert
+	}
 	switch login {
 	case posture.LoginNone, posture.LoginName:
 		return !c.PeerCert

@@ -85,7 +85,7 @@ func (c *Candidate) client(g *Group) answer {
 	if !on {
 		return rejected("there is no %s listener any more", g.Door)
 	}
-	l := login{c: c, door: g.Door, brings: g.brings, user: g.User, checked: g.checked, taken: g.taken, noAuthUser: c.NoAuthUser, single: c.User, token: c.Token, mapped: d.Map}
+	l := login{c: c, silent: g.silent, door: g.Door, brings: g.brings, user: g.User, checked: g.checked, taken: g.taken, noAuthUser: c.NoAuthUser, single: c.User, token: c.Token, mapped: d.Map}
 	override := (g.Door == posture.Websocket || g.Door == posture.MQTT) && d.overrides()
 	if !c.AuthRequired && !override && !c.Callout {
 		return kept("nobody is asked for credentials")
@@ -108,6 +108,7 @@ type login struct {
 	single     string // the one user
 	token      bool
 	mapped     bool // certificates are mapped to users
+	silent     bool // it has sent no CONNECT
 	unguarded  bool // it is a leafnode, and lets in those whose credentials it does not look up
 }
 
@@ -115,6 +116,8 @@ func (l *login) judge() answer {
 	switch {
 	case l.c.Callout:
 		return unknown("the auth callout decides, and nobody can ask it beforehand")
+	case l.silent:
+		return unknown("it has not introduced itself: what credentials it will bring cannot be seen")
 	case l.brings == posture.LoginUnknown:
 		return unknown("its server does not show what credentials it brings")
 	case l.c.Operator:

@@ -15,7 +15,7 @@ type Signs struct {
 // did not look at it. A JWT counts in operator mode only, an nkey only with its
 // issuer, and no name on a server that asks nobody.
 //
-// What stays unknown: clients that are not let in yet; users that a callout let in, who have the name that it, or
+// What stays unknown: clients that are not let in yet, or have sent no CONNECT; users that a callout let in, who have the name that it, or
 // they themselves, chose; a bearer who sends a user's name as well; names beside
 // a certificate that may be mapped, or not; leafnodes, which the server itself
 // may have asked for. What looks like a password: the no_auth_user, a user whose
@@ -37,6 +37,8 @@ func Identify(s *Server, c *Session, w Signs) {
 func (s *Server) loginOf(c *Session, w Signs) Login {
 	open := s.AuthRequired == No
 	switch {
+	case c.Unintroduced:
+		return LoginUnknown
 	case s.AuthRequired == Unseen || s.AuthMode == AuthUnknown || c.Door == NoDoor || c.Door == Leafnode:
 		return LoginUnknown
 	case s.AuthMode == AuthOperator && w.UserKey && w.Issuer:

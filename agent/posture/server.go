@@ -95,6 +95,10 @@ type Failures struct {
 	Since  time.Time
 	Latest time.Time
 	Peers  []string // the most frequent of them, each with its door, name and address
+
+	// Probes are those beside them that brought no credentials and call themselves as
+	// touches do, without our own. Anybody may take that name.
+	Probes int
 }
 
 // FailureWindow is how far back authentication failures are counted.

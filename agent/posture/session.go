@@ -63,6 +63,10 @@ type Session struct {
 	HiddenUser bool   // it is logged in as the server's hidden user
 	PeerCert   bool   // it showed a TLS client certificate
 
+	// Unintroduced: the server lists nothing that a CONNECT brings, and nothing that
+	// came after it. The client may not have sent one yet.
+	Unintroduced bool
+
 	Login     Login      // how it came in, as far as the server tells
 	Encrypted Tri        // whether its connection has TLS
 	Claim     *UserClaim // of JWT users, where the server shows it
