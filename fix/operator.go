@@ -98,6 +98,14 @@ func (b *builder) account(name string, operator key) (account, error) {
 	claims := jwt.NewAccountClaims(identity.public)
 	claims.Name = name
 	claims.SigningKeys.Add(signing.public)
+	// Nobody needs bearers, and what a server admits by default is a limit that
+	// keeps this account from taking all of it from others.
+	claims.Limits.DisallowBearer = true
+	claims.Limits.Conn = accountConnections
+	// Users without permissions of their own are restricted to nothing: each user
+	// is given what it needs.
+	claims.DefaultPermissions.Pub.Deny.Add(">")
+	claims.DefaultPermissions.Sub.Deny.Add(">")
 	if name != "SYS" {
 		// As much JetStream as the server has: an account has none by default,
 		// and the system account cannot have any.
@@ -109,6 +117,17 @@ func (b *builder) account(name string, operator key) (account, error) {
 	return account{name, identity.public, token, signing}, err
 }
 
+// accountConnections is how many connections a server admits by default.
+const accountConnections = 64 << 10
+
+// withheld is what a user of an account may not publish: deleting and purging
+// streams is for whoever operates them. The system user may not stop servers, nor
+// delete accounts.
+var withheld = map[string][]string{
+	"SYS": {"$SYS.REQ.CLAIMS.DELETE", "$SYS.REQ.SERVER.*.LDM", "$SYS.REQ.SERVER.*.KICK"},
+	"APP": {"$JS.API.STREAM.DELETE.*", "$JS.API.STREAM.PURGE.*"},
+}
+
 // user signs a user, and keeps its credentials file.
 func (b *builder) user(name string, of account) error {
 	pair, err := newKey(nkeys.CreateUser)
@@ -118,6 +137,10 @@ func (b *builder) user(name string, of account) error {
 	claims := jwt.NewUserClaims(pair.public)
 	claims.Name = name
 	claims.IssuerAccount = of.public
+	claims.Pub.Allow.Add(">")
+	claims.Pub.Deny.Add(withheld[of.name]...)
+	claims.Sub.Allow.Add(">")
+	claims.AllowedConnectionTypes.Add(jwt.ConnectionTypeStandard, jwt.ConnectionTypeWebsocket, jwt.ConnectionTypeMqtt, jwt.ConnectionTypeLeafnode, jwt.ConnectionTypeLeafnodeWS, jwt.ConnectionTypeMqttWS)
 	if b.plan.Lasts > 0 {
 		claims.Expires = b.plan.Now.Add(b.plan.Lasts).Unix()
 	}

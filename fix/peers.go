@@ -18,7 +18,7 @@ func (b *builder) peer(door posture.DoorKind, user, password string) Peer {
 // inClear is the authorization of servers that log in to each other with what
 // their own configuration says: a hash would shut them out.
 func (p Peer) inClear() string {
-	return fmt.Sprintf("# In clear: the server logs in to its peers with it. The same on all of them.\nauthorization {\n  user: %q\n  password: %q\n}\n", p.User, p.password)
+	return fmt.Sprintf("# In clear: the server logs in to its peers with it. The same on all of them.\nauthorization {\n  user: %q\n  password: %q # natsentry:ignore CRED_002 the server logs in to its peers with it\n}\n", p.User, p.password)
 }
 
 // url leads to a peer.

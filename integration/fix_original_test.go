@@ -19,6 +19,7 @@ import (
 
 	"github.com/natsentry/natsentry/agent/posture"
 	"github.com/natsentry/natsentry/integration/fleet"
+	"github.com/natsentry/natsentry/integration/oracle"
 )
 
 // What natsentry fix does with a configuration that has something already: what
@@ -205,10 +206,15 @@ func accountOf(t *testing.T, s *fleet.Server, login nats.Option) string {
 // chosen.
 func lintsClean(t *testing.T, path string, chosen ...string) {
 	t.Helper()
-	program := must(buildNatsentry())
-	out, err := exec.CommandContext(t.Context(), program, "lint", "--format", "json", "--fail-on", "none", path).Output()
+	saysClean(t, []string{"lint", "--format", "json", "--fail-on", "none", path}, chosen...)
+}
+
+// saysClean runs natsentry, which must report nothing but what was chosen.
+func saysClean(t *testing.T, args []string, chosen ...string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), must(buildNatsentry()), args...).Output()
 	if err != nil {
-		t.Fatalf("natsentry lint: %v", err)
+		t.Fatalf("natsentry %s: %v\n%s", args[0], err, out)
 	}
 	var report struct {
 		Findings []struct {
@@ -221,7 +227,88 @@ func lintsClean(t *testing.T, path string, chosen ...string) {
 	}
 	for _, f := range report.Findings {
 		if f.Waived == nil && !slices.Contains(chosen, f.Check) {
-			t.Errorf("lint finds %s: %s", f.Check, f.Summary)
+			t.Errorf("natsentry %s finds %s: %s", args[0], f.Check, f.Summary)
 		}
+	}
+}
+
+// TestFixIsClean: natsentry itself has nothing to say of what natsentry fix
+// writes, neither of the configuration nor of the server that runs with it.
+func TestFixIsClean(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		modes, block string
+		login        []string // flags of the system user; nil where the mode makes none
+		chosen       []string
+	}{
+		// Passwords are what the mode is about; the proof of callout decides by asking.
+		{modes: "users", login: []string{"--user", "sys", "--password"}, chosen: []string{"CRED_002"}},
+		{modes: "nkey", login: []string{"--nkey", "secrets/sys.nk"}},
+		{modes: "operator", login: []string{"--creds", "secrets/sys.creds"}},
+		{modes: "tls-map"},
+		{modes: "callout", login: []string{"--user", "sys", "--password"}, chosen: []string{"CRED_002"}},
+		{modes: "leafnode", block: "leafnodes", chosen: []string{"DOOR_001"}},
+		{modes: "nkey,route", block: "cluster", login: []string{"--nkey", "secrets/sys.nk"}},
+		{modes: "nkey,gateway", block: "gateway", login: []string{"--nkey", "secrets/sys.nk"}},
+		{modes: "operator,route", block: "cluster", login: []string{"--creds", "secrets/sys.creds"}},
+	} {
+		t.Run(c.modes, func(t *testing.T) {
+			t.Parallel()
+			var args []string
+			if c.modes == "tls-map" {
+				args = []string{"--new-ca"}
+			}
+			dir, printed := runFixOf(t, append([]string{"--mode", c.modes}, args...)...)
+			r := repair{files: readFix(t, dir)}
+			for door, b := range blocks {
+				if b.name == c.block {
+					r.doors = []string{door}
+				}
+			}
+			config := r.config(true)
+			if r.files["auth.conf"] == "" {
+				config = strings.Replace(config, `include "auth.conf"`, "", 1)
+			}
+			s := start(t, fleet.Spec{Name: "n1", Config: config, Files: r.files}).Server("n1")
+			lintsClean(t, s.ConfigFile(), c.chosen...)
+			probes(t, s, printed, c.block)
+			if c.login == nil {
+				return
+			}
+			flags := append([]string{"audit", "--server", s.URL(), "--format", "json", "--fail-on", "none", "--loopback-exposed", "--wait", "10s"}, c.login...)
+			if last := len(flags) - 1; flags[last] == "--password" {
+				flags = append(flags, writtenPassword(t, dir, "sys"))
+			} else {
+				flags[last] = filepath.Join(dir, filepath.FromSlash(flags[last]))
+			}
+			if c.modes == "callout" {
+				runCallout(t, s, dir)
+			}
+			saysClean(t, flags, c.chosen...)
+		})
+	}
+}
+
+// probes runs the command that is printed last, with the ports of the server in
+// the place of the usual ones. It must find each listener closed.
+func probes(t *testing.T, s *fleet.Server, printed, block string) {
+	t.Helper()
+	m := regexp.MustCompile(`(?m)^     natsentry (probe .*)$`).FindStringSubmatch(printed)
+	if m == nil {
+		t.Fatalf("no command looks at the end:\n%s", printed)
+	}
+	command := m[1]
+	for usual, label := range map[string]string{"SERVER:4222": oracle.Client, "SERVER:6222": oracle.Route, "SERVER:7222": oracle.Gateway, "SERVER:7422": oracle.Leafnode} {
+		if addr := s.Addr(label); addr != "" {
+			command = strings.ReplaceAll(command, usual, addr)
+		} else {
+			command = strings.ReplaceAll(command, " "+usual, "") // a listener that this server does not have
+		}
+	}
+	if block != "" && !strings.Contains(command, s.Addr(map[string]string{"cluster": oracle.Route, "gateway": oracle.Gateway, "leafnodes": oracle.Leafnode}[block])) {
+		t.Errorf("it does not look at the port of the block %s: %s", block, m[1])
+	}
+	if out, err := exec.CommandContext(t.Context(), must(buildNatsentry()), strings.Fields(command)...).CombinedOutput(); err != nil {
+		t.Errorf("%s: %v\n%s", command, err, out)
 	}
 }

@@ -2,6 +2,9 @@ package check
 
 import (
 	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/natsentry/natsentry/agent/advisory"
@@ -93,16 +96,78 @@ type Verdict struct {
 type Result struct {
 	Check   *Check
 	Scope   Scope
-	Looked  time.Time // when the subject was last looked at
-	Pending bool      // a touch is due: what is unknown may be known soon
+	Looked  time.Time  // when the subject was last looked at
+	Pending bool       // a touch is due: what is unknown may be known soon
+	names   fleetNames // of this fleet, for the remedy
 	Verdict
 }
+
+// Remedy is what to do about it, with the names of this fleet.
+func (r *Result) Remedy() Remedy { return r.names.in(r.Check.RemedyFor(r.Cause)) }
 
 // Remedy is what to do about a cause.
 type Remedy struct {
 	Text   string // what to do and what it does to connected clients
 	Config string // the configuration to add or change; "" when there is none
 	Reload bool   // a reload applies it; otherwise the server must be restarted
+}
+
+// fleetNames are what a remedy of one subject names; "" where it is not known.
+type fleetNames struct {
+	system string // the system account
+	user   string // whom anonymous clients are taken for
+	port   string // of the listener
+}
+
+// Names as the catalogue has them, where it speaks of no fleet in particular.
+const (
+	anySystem  = "$SYS"
+	anyUser    = "no_auth_user: ..."
+	anyMonitor = "127.0.0.1:8222"
+)
+
+var plainName = regexp.MustCompile(`^[0-9A-Za-z$_][0-9A-Za-z$_.@+=-]*$`)
+
+// in puts the names into a remedy. A name that a configuration must quote is
+// quoted.
+func (n fleetNames) in(r Remedy) Remedy {
+	var pairs []string
+	add := func(general, name, before string) {
+		if name == "" {
+			return
+		}
+		if !plainName.MatchString(name) {
+			name = strconv.Quote(name)
+		}
+		pairs = append(pairs, general, before+name)
+	}
+	add(anySystem, n.system, "")
+	add(anyUser, n.user, "no_auth_user: ")
+	add(anyMonitor, n.port, "127.0.0.1:")
+	replace := strings.NewReplacer(pairs...)
+	r.Text, r.Config = replace.Replace(r.Text), replace.Replace(r.Config)
+	return r
+}
+
+// namesOf are those of a server and, where there is one, of its listener.
+func namesOf(s *posture.Server, d *posture.Door) fleetNames {
+	var n fleetNames
+	if s.AuthMode != posture.AuthOperator {
+		n.system = s.SystemAccount
+	}
+	if d == nil {
+		return n
+	}
+	if address := d.Address(); address != "" {
+		n.port = address[strings.LastIndexByte(address, ':')+1:]
+	}
+	switch {
+	case d.NoAuthUser != "":
+		n.user = d.NoAuthUser
+	case d.Landing != nil:
+		n.user = d.Landing.User
+	}
+	return n
 }
 
 // Sight says of what a check can judge.

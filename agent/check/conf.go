@@ -300,6 +300,9 @@ func loginName(l *posture.ConfigLogin) string {
 // causeInClear is a secret that a configuration holds in clear.
 const causeInClear posture.Cause = "in-clear"
 
+// causePresented is such a secret with which the server itself logs in.
+const causePresented posture.Cause = "in-clear-for-peers"
+
 // nameOnly judges SESS_004 of a configuration, and inClear CRED_002.
 var (
 	nameOnly = loginCheck(func(_ *posture.Server, l *posture.ConfigLogin) string {
@@ -310,17 +313,25 @@ var (
 	}, "user without a password", "users without a password")
 
 	clearly = loginCheck(func(_ *posture.Server, l *posture.ConfigLogin) string {
-		if l.Secret == posture.SecretPlain && !l.Outside && !l.Guest {
-			return "in clear"
+		switch {
+		case l.Secret != posture.SecretPlain || l.Outside || l.Guest:
+			return ""
+		case l.Presented:
+			return "in clear, and no hash would do: the server logs in to its peers with it"
 		}
-		return ""
+		return "in clear"
 	}, "secret in clear", "secrets in clear")
 )
 
 func inClear(policy Policy, snap *posture.Snapshot, s *posture.Server) Verdict {
 	v := clearly(policy, snap, s)
 	if v.Outcome == Fail {
-		v.Severity, v.Cause = Warning, causeInClear
+		v.Severity, v.Cause = Warning, causePresented
+		for i := range s.Config.Logins {
+			if l := &s.Config.Logins[i]; !l.Presented && l.Secret == posture.SecretPlain && !l.Outside && !l.Guest {
+				v.Cause = causeInClear
+			}
+		}
 	}
 	return v
 }

@@ -86,8 +86,14 @@ var cred002 = &Check{
 	},
 	Remedies: map[posture.Cause]Remedy{
 		causeInClear: {
-			Text:   "Put a bcrypt hash there (`nats server passwd`), or a variable of the environment, and reload: the clients' password stays the same, so they stay connected or come back. Change a password that was ever stored in clear.",
+			Text: "Put a bcrypt hash there (`nats server passwd`) and reload: the clients' password stays the same, so they stay connected or come back. Or take it from a variable of the environment, which a reload does not see: restart the server. " +
+				"The blocks cluster and gateway take no hash: servers log in to each other with the password that stands there. Change a password that was ever stored in clear.",
 			Config: "users: [ { user: app, password: \"$2a$11$...\" } ]   # or: password: $APP_PASSWORD\n", Reload: true,
+		},
+		causePresented: {
+			Text: "Do not put a hash there: the server logs in to its peers with this password, and a hash keeps servers apart for good that learn of each other by gossip. Take it from a variable of the environment, the same on all servers, and restart them one at a time; " +
+				"or leave it in a file of its own that only the server may read, and accept the finding there. Change a password that others have seen.",
+			Config: "cluster {\n  authorization { user: route, password: $ROUTE_PASSWORD }\n}\n",
 		},
 	},
 	Remedy: Remedy{

@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"maps"
 
 	"github.com/natsentry/natsentry/agent/posture"
 )
@@ -41,6 +42,75 @@ authorization {}   # says that nobody else is meant to get in
 
 const dropsStrangers = "Clients that are connected without credentials are dropped at once with an authorization violation: give them credentials first."
 
+// clientRemedies are what to do about the authentication of the client port. All
+// listeners that use it, and the sessions that came in by it, share them.
+var clientRemedies = map[posture.Cause]Remedy{
+	posture.CauseNoConfig: {
+		Text: "The server was started without a configuration file. Write one with users and restart the server with -c; a reload cannot bring in a first file. " +
+			"The restart disconnects every client; those without credentials do not come back.",
+		Config: addUsers,
+	},
+	posture.CauseNoTrustedKey: {
+		Text: "The operator has no key that may sign accounts: strict_signing_key_usage without signing keys, or an empty list. nats-server then asks nobody for a JWT. " +
+			"Add a signing key to the operator (nsc edit operator --sk generate), sign the accounts with it, and restart with the new operator JWT. Clients without a JWT do not come back.",
+	},
+	posture.CauseNoAuthBlock: {
+		Text:   "Add users to the configuration file and reload. " + dropsStrangers,
+		Config: addUsers, Reload: true,
+	},
+	posture.CauseHiddenUser: {
+		Text: "Only the system account has users, so the server made itself a hidden user that lets everybody into " + posture.GlobalAccount + ". " +
+			"Add an account with users, or an empty authorization block, and reload: the hidden user goes with it. " +
+			"Clients that came in by it are disconnected at once and do not come back: give them credentials first.",
+		Config: addUsersKeepSystem, Reload: true,
+	},
+	posture.CauseAllowNonTLS: {
+		Text: "Certificates are verified, but allow_non_tls lets plaintext clients in without one. Remove it and restart: a reload does not apply it. " +
+			"Plaintext clients do not come back after the restart. Map the certificates to users too, or any certificate of the CA is enough.",
+		Config: "tls {\n  # ... cert_file, key_file, ca_file as they are\n  verify_and_map: true\n}\n# remove: allow_non_tls: true\n",
+	},
+	posture.CauseCertificateOnly: {
+		Text:   "Any certificate of the CA is let in, under no name. Map certificates to users and restart: a reload that turns the mapping on is refused. Clients whose certificate matches no user do not come back after the restart.",
+		Config: "tls {\n  # ... cert_file, key_file, ca_file as they are\n  verify_and_map: true\n}\nauthorization { users: [ { user: \"CN=app,OU=team\" } ] }\n",
+	},
+	posture.CauseNoAuthUser: {
+		Text: "no_auth_user takes whoever brings no credentials for that user. Remove it and restart: a reload does not apply that, unless its user is removed with it. " +
+			"Clients without credentials do not come back after the restart. If strangers are meant to get in, restrict the permissions of that user.",
+		Config: "# remove: no_auth_user: ...\n",
+	},
+	posture.CauseOperatorAdmits: {
+		Text: "The server is in operator mode and lets strangers in: either default_sentinel names a user that is not restricted, or an account's auth callout signs everybody. " +
+			"Look at default_sentinel in the configuration, and at what the callout service answers to a client without credentials.",
+		Reload: true,
+	},
+	posture.CauseSentinel: {
+		Text:   "default_sentinel is a bearer JWT, and the server gives it to every client that brings none. Remove it, or make it one of an account whose auth callout decides, and restart.",
+		Config: "# remove: default_sentinel: ...\n",
+	},
+	posture.CauseCalloutAlone: {
+		Text:   "There are no users beside the auth callout, so the server asks nobody: who sends no CONNECT publishes and subscribes without the callout being asked. Give the callout's service a user and reload. " + dropsStrangers,
+		Config: "authorization {\n  users: [ { user: callout, password: \"$2a$11$...\" } ]\n  auth_callout { issuer: A..., auth_users: [ callout ] }\n}\n", Reload: true,
+	},
+	posture.CauseCalloutAdmits: {
+		Text:   "The auth callout service signs everybody, whatever credentials come. Mend the service: the server does what it says. Clients stay connected until their user expires.",
+		Reload: true,
+	},
+	posture.CauseAnonymousAdmitted: {
+		Text: "The server asks for credentials and lets strangers in: through its hidden user, when only the system account has users, or through an auth callout that signs everybody. This version does not tell which.",
+	},
+	posture.CauseAnonymousSeen: {
+		Text: "An anonymous session is inside although the server asks for credentials. Look at the session below, then at no_auth_user and default_sentinel in the configuration; removing no_auth_user takes a restart, unless its user is removed with it.",
+	},
+}
+
+// withClientRemedies adds the remedies of the client port to those of a listener
+// that uses its authentication unless a block of its own says otherwise.
+func withClientRemedies(own map[posture.Cause]Remedy) map[posture.Cause]Remedy {
+	all := maps.Clone(clientRemedies)
+	maps.Copy(all, own)
+	return all
+}
+
 var door001 = &Check{
 	Sight: Both,
 	ID:    "DOOR_001", Aliases: []string{"SERVER_007"}, Severity: Critical,
@@ -52,66 +122,9 @@ var door001 = &Check{
 	Needs: posture.Varz,
 	Doors: []posture.DoorKind{posture.Client},
 	Door:  openDoor, Proves: true,
-	Remedies: map[posture.Cause]Remedy{
-		posture.CauseNoConfig: {
-			Text: "The server was started without a configuration file. Write one with users and restart the server with -c; a reload cannot bring in a first file. " +
-				"The restart disconnects every client; those without credentials do not come back.",
-			Config: addUsers,
-		},
-		posture.CauseNoTrustedKey: {
-			Text: "The operator has no key that may sign accounts: strict_signing_key_usage without signing keys, or an empty list. nats-server then asks nobody for a JWT. " +
-				"Add a signing key to the operator (nsc edit operator --sk generate), sign the accounts with it, and restart with the new operator JWT. Clients without a JWT do not come back.",
-		},
-		posture.CauseNoAuthBlock: {
-			Text:   "Add users to the configuration file and reload. " + dropsStrangers,
-			Config: addUsers, Reload: true,
-		},
-		posture.CauseHiddenUser: {
-			Text: "Only the system account has users, so the server made itself a hidden user that lets everybody into " + posture.GlobalAccount + ". " +
-				"Add an account with users, or an empty authorization block, and reload: the hidden user goes with it. " +
-				"Clients that came in by it are disconnected at once and do not come back: give them credentials first.",
-			Config: addUsersKeepSystem, Reload: true,
-		},
-		posture.CauseAllowNonTLS: {
-			Text: "Certificates are verified, but allow_non_tls lets plaintext clients in without one. Remove it and restart: a reload does not apply it. " +
-				"Plaintext clients do not come back after the restart. Map the certificates to users too, or any certificate of the CA is enough.",
-			Config: "tls {\n  # ... cert_file, key_file, ca_file as they are\n  verify_and_map: true\n}\n# remove: allow_non_tls: true\n",
-		},
-		posture.CauseCertificateOnly: {
-			Text:   "Any certificate of the CA is let in, under no name. Map certificates to users and restart: a reload that turns the mapping on is refused. Clients whose certificate matches no user do not come back after the restart.",
-			Config: "tls {\n  # ... cert_file, key_file, ca_file as they are\n  verify_and_map: true\n}\nauthorization { users: [ { user: \"CN=app,OU=team\" } ] }\n",
-		},
-		posture.CauseNoAuthUser: {
-			Text: "no_auth_user takes whoever brings no credentials for that user. Remove it and restart: a reload does not apply that, unless its user is removed with it. " +
-				"Clients without credentials do not come back after the restart. If strangers are meant to get in, restrict the permissions of that user.",
-			Config: "# remove: no_auth_user: ...\n",
-		},
-		posture.CauseOperatorAdmits: {
-			Text: "The server is in operator mode and lets strangers in: either default_sentinel names a user that is not restricted, or an account's auth callout signs everybody. " +
-				"Look at default_sentinel in the configuration, and at what the callout service answers to a client without credentials.",
-			Reload: true,
-		},
-		posture.CauseSentinel: {
-			Text:   "default_sentinel is a bearer JWT, and the server gives it to every client that brings none. Remove it, or make it one of an account whose auth callout decides, and restart.",
-			Config: "# remove: default_sentinel: ...\n",
-		},
-		posture.CauseCalloutAlone: {
-			Text:   "There are no users beside the auth callout, so the server asks nobody: who sends no CONNECT publishes and subscribes without the callout being asked. Give the callout's service a user and reload. " + dropsStrangers,
-			Config: "authorization {\n  users: [ { user: callout, password: \"$2a$11$...\" } ]\n  auth_callout { issuer: A..., auth_users: [ callout ] }\n}\n", Reload: true,
-		},
-		posture.CauseCalloutAdmits: {
-			Text:   "The auth callout service signs everybody, whatever credentials come. Mend the service: the server does what it says. Clients stay connected until their user expires.",
-			Reload: true,
-		},
-		posture.CauseAnonymousAdmitted: {
-			Text: "The server asks for credentials and lets strangers in: through its hidden user, when only the system account has users, or through an auth callout that signs everybody. This version does not tell which.",
-		},
-		posture.CauseAnonymousSeen: {
-			Text: "An anonymous session is inside although the server asks for credentials. Look at the session below, then at no_auth_user and default_sentinel in the configuration; removing no_auth_user takes a restart, unless its user is removed with it.",
-		},
-	},
-	Remedy: Remedy{Text: "Add users to the configuration file. " + dropsStrangers, Config: addUsers, Reload: true},
-	Refs:   []string{refAuth, refNoAuthUser},
+	Remedies: clientRemedies,
+	Remedy:   Remedy{Text: "Add users to the configuration file. " + dropsStrangers, Config: addUsers, Reload: true},
+	Refs:     []string{refAuth, refNoAuthUser},
 }
 
 var door002 = &Check{
@@ -123,7 +136,7 @@ var door002 = &Check{
 	Needs: posture.Varz,
 	Doors: []posture.DoorKind{posture.Websocket},
 	Door:  openDoor, Proves: true,
-	Remedies: map[posture.Cause]Remedy{
+	Remedies: withClientRemedies(map[posture.Cause]Remedy{
 		posture.CauseWSNoAuthUser: {
 			Text:   "Remove no_auth_user from the websocket block and restart: a reload does not apply changes of this block. Websocket clients without credentials do not come back after the restart.",
 			Config: "websocket {\n  # ... as it is, without: no_auth_user\n}\n",
@@ -132,7 +145,7 @@ var door002 = &Check{
 			Text:   "The websocket port takes the client port's authentication, and that one is open: close it there, and reload. " + dropsStrangers,
 			Config: addUsers, Reload: true,
 		},
-	},
+	}),
 	Remedy: Remedy{Text: "Close the client port (DOOR_001) and remove no_auth_user from the websocket block; the latter takes a restart.", Config: addUsers},
 	Refs:   []string{refWebsocket},
 }
@@ -146,7 +159,7 @@ var door003 = &Check{
 	Needs: posture.Varz,
 	Doors: []posture.DoorKind{posture.MQTT},
 	Door:  openDoor, Proves: true,
-	Remedies: map[posture.Cause]Remedy{
+	Remedies: withClientRemedies(map[posture.Cause]Remedy{
 		posture.CauseMQTTNoAuthUser: {
 			Text:   "Remove no_auth_user from the mqtt block and restart: a reload does not apply it. Devices without credentials do not come back after the restart.",
 			Config: "mqtt {\n  # ... as it is, without: no_auth_user\n}\n",
@@ -155,7 +168,7 @@ var door003 = &Check{
 			Text:   "The MQTT port takes the client port's authentication, and that one is open: close it there, and reload. " + dropsStrangers,
 			Config: addUsers, Reload: true,
 		},
-	},
+	}),
 	Remedy: Remedy{Text: "Close the client port (DOOR_001) and remove no_auth_user from the mqtt block; the latter takes a restart.", Config: addUsers},
 	Refs:   []string{refMQTT},
 }

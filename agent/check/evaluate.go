@@ -49,7 +49,7 @@ func (c *Check) judge(out []Result, snap *posture.Snapshot, policy Policy, in fu
 	}
 	if snap.Config && c.Config != nil {
 		for _, s := range snap.Servers {
-			out = append(out, Result{Check: c, Scope: serverScope(s), Looked: s.Looked, Verdict: c.Config(policy, snap, s)})
+			out = append(out, Result{Check: c, Scope: serverScope(s), Looked: s.Looked, names: namesOf(s, nil), Verdict: c.Config(policy, snap, s)})
 		}
 		return out
 	}
@@ -77,7 +77,7 @@ func (c *Check) judge(out []Result, snap *posture.Snapshot, policy Policy, in fu
 			if ok {
 				v = c.Server(policy, snap, s)
 			}
-			out = append(out, Result{Check: c, Scope: serverScope(s), Looked: s.Looked, Verdict: v})
+			out = append(out, Result{Check: c, Scope: serverScope(s), Looked: s.Looked, names: namesOf(s, nil), Verdict: v})
 			continue
 		}
 		for _, kind := range c.Doors {
@@ -108,7 +108,7 @@ func (c *Check) judgeDoor(policy Policy, snap *posture.Snapshot, s *posture.Serv
 			}
 		}
 	}
-	return Result{Check: c, Scope: scope, Looked: s.Looked, Pending: door != nil && door.Pending, Verdict: v}
+	return Result{Check: c, Scope: scope, Looked: s.Looked, Pending: door != nil && door.Pending, names: namesOf(s, door), Verdict: v}
 }
 
 // cannotTell is the one place where a missing answer or an old server makes

@@ -42,12 +42,27 @@ var sess001 = &Check{
 		}
 		return v
 	},
+	Remedies: sessionRemedies(),
 	Remedy: Remedy{
-		Text: "Find out who they are and give them credentials before the door is closed: closing it by reload drops them at once. " +
-			"A client that is not yours has read and written here since the time shown.",
-		Reload: true,
+		Text: findOut + "Then close the listener that accepts them: DOOR_001, DOOR_002 and DOOR_003 say how.",
 	},
 	Refs: []string{refAuth},
+}
+
+const findOut = "Find out who they are and give them credentials first. A client that is not yours has read and written here since the time shown. "
+
+// sessionRemedies close the listener by which anonymous sessions came in.
+func sessionRemedies() map[posture.Cause]Remedy {
+	all := withClientRemedies(map[posture.Cause]Remedy{
+		posture.CauseWSNoAuthUser:   door002.Remedies[posture.CauseWSNoAuthUser],
+		posture.CauseMQTTNoAuthUser: door003.Remedies[posture.CauseMQTTNoAuthUser],
+		posture.CauseInherits:       door002.Remedies[posture.CauseInherits],
+	})
+	for cause, r := range all {
+		r.Text = findOut + r.Text
+		all[cause] = r
+	}
+	return all
 }
 
 var sess002 = &Check{

@@ -114,6 +114,9 @@ func (r *reading) single(in *syntax.Map, where string, client bool) {
 	if auth == nil {
 		return
 	}
+	// A server logs in with these to the peers that others tell it of, and to
+	// gateways whose URL has no user.
+	presented := where == "cluster" || where == "gateway"
 	if e := get(auth, "token"); e != nil && (e.Node.Unset || str(auth, "token") != "") {
 		l := posture.ConfigLogin{Place: placeOf(e.Pos), Where: where, Client: client}
 		prove(&l, e.Node)
@@ -124,7 +127,7 @@ func (r *reading) single(in *syntax.Map, where string, client bool) {
 		return
 	}
 	l := posture.ConfigLogin{
-		Place: placeOf(user.Pos), Where: where, User: str(auth, "user"), Client: client, Secret: posture.SecretNone, Restricted: true, Unnamed: user.Node.Unset,
+		Place: placeOf(user.Pos), Where: where, User: str(auth, "user"), Client: client, Secret: posture.SecretNone, Restricted: true, Unnamed: user.Node.Unset, Presented: presented,
 	}
 	r.config.Logins = append(r.config.Logins, proven(l, auth))
 }

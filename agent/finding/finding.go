@@ -127,7 +127,7 @@ func Fingerprint(checkID, system string, scope check.Scope, duplicateName bool) 
 }
 
 func fromResult(r *check.Result, system, fingerprint string) Finding {
-	remedy := r.Check.RemedyFor(r.Cause)
+	remedy := r.Remedy()
 	severity := r.Severity
 	if severity == check.NoSeverity {
 		severity = r.Check.Severity

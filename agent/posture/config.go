@@ -200,6 +200,7 @@ type ConfigLogin struct {
 	Guest      bool // it is a no_auth_user
 	Empty      bool // there is a password, and it is empty
 	Unnamed    bool // its name is a variable without a value
+	Presented  bool // the server itself logs in to its peers with it, so that it cannot be a hash
 }
 
 // Resolver is where a server in operator mode finds accounts.
