@@ -66,6 +66,7 @@ var notRun = map[string]string{
 	"git clone https://github.com/natsentry/natsentry":               "needs the repository's own address; go test is what runs this test",
 	"go install github.com/natsentry/natsentry/cmd/natsentry@latest": "there is no release yet, and the text says so",
 	"natsentry fix DOOR_001 n1 --dir fix-n1":                         "docs/fix.md runs it and shows what it prints",
+	"nats-server --signal reload   # takes the file":                 "it signals a server of the whole machine; TestSecondReload reloads twice",
 	"nats server passwd --generate":                                  "its output is a new secret every time; it has its own test",
 	"go test ./integration -run '^$' -bench Sweep":                   "takes seconds of all cores and prints the machine's own numbers; .ci/run bench runs it",
 }
