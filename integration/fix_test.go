@@ -711,7 +711,11 @@ func TestFixDemo(t *testing.T) {
 		if slices.Contains([]string{"safe", "token", "monitor-open"}, spec.Name) {
 			continue // nothing that can be included closes a door there
 		}
-		dir, printed := runFixOf(t, append([]string{spec.Name}, flags...)...)
+		var original []string
+		if !spec.NoConfigFile {
+			original = []string{"--config", f.Server(spec.Name).ConfigFile()}
+		}
+		dir, printed := runFixOf(t, append(append([]string{spec.Name}, original...), flags...)...)
 		config := spec.Config
 		for name, text := range readFix(t, dir) {
 			if name == "cluster.conf" {
