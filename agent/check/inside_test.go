@@ -185,6 +185,12 @@ func TestRevokedYetConnected(t *testing.T) {
 			t.Errorf("%s: not two sources: %+v", c.name, r.Evidence)
 		}
 	}
+	both := operated(func(c *posture.Claim) { revokes("UA")(c); withKey(c) }, jwtUser("UA", nil), jwtUser("UB", func(c *posture.UserClaim) { c.Issuer = "AGONE" }))
+	r := judged(t, sess005, both, DefaultPolicy(), "AAPP")
+	if said := fmt.Sprint(r.Evidence); r.Cause != causeBothRefused || len(r.Evidence) != 4 || !strings.Contains(said, "revoke UA") || !strings.Contains(said, "do not list the signing key AGONE") ||
+		!strings.Contains(said, ", revoked") || !strings.Contains(said, "its signing key is not listed") {
+		t.Errorf("one revoked, one of a removed signer: %s (%s) %v", r.Outcome, r.Cause, r.Evidence)
+	}
 	if r := judged(t, sess005, late, DefaultPolicy(), "AAPP"); !r.Pending || len(r.Ask) != 1 || r.Ask[0] != "Nn1" {
 		t.Errorf("sessions that are older: pending %v, ask %v", r.Pending, r.Ask)
 	}

@@ -217,6 +217,7 @@ var sess004 = &Check{
 const (
 	causeRevoked       posture.Cause = "revoked"
 	causeSignerRemoved posture.Cause = "signer-removed"
+	causeBothRefused   posture.Cause = "revoked-and-signer-removed"
 )
 
 var sess005 = &Check{
@@ -236,7 +237,7 @@ var sess005 = &Check{
 		if latest == nil {
 			return unknown("no server and no store shows the account's claims")
 		}
-		cause := causeRevoked
+		causes := map[posture.Cause]*posture.UserClaim{} // one user of each
 		asked := map[string]bool{}
 		refused := in.pick(func(m *Member) bool {
 			if m.Claim == nil {
@@ -247,17 +248,32 @@ var sess005 = &Check{
 				asked[m.Server.ID] = true
 				return false
 			}
-			if why == causeSignerRemoved {
-				cause = why
+			if why != "" && causes[why] == nil {
+				causes[why] = m.Claim
 			}
 			return why != ""
 		})
 		hidden := in.unclear(func(m *Member) bool { return len(latest.Revoked) > 0 && m.secretly() })
 		switch {
 		case len(refused) > 0:
+			cause := causeRevoked
+			switch {
+			case len(causes) > 1:
+				cause = causeBothRefused
+			case causes[causeRevoked] == nil:
+				cause = causeSignerRemoved
+			}
 			v := fail(cause, "%s in account %s that its claims refuse", sessions(refused), in.name())
-			v = show(v, refused, func(c *crowd) string { return "issued " + clock(c.members[0].Claim.Issued) })
-			return v.with(NoSeverity, reported(source, claimInShort(latest, refused)))
+			v = show(v, refused, func(c *crowd) string {
+				u := c.members[0].Claim
+				return "issued " + clock(u.Issued) + ", " + refusedFor[refusal(latest, u)]
+			})
+			for _, why := range []posture.Cause{causeRevoked, causeSignerRemoved} {
+				if u := causes[why]; u != nil {
+					v = v.with(NoSeverity, reported(source, claimInShort(latest, u)))
+				}
+			}
+			return v
 		case len(asked) > 0:
 			v := unknown("users that the claims refuse were connected before the claims were looked at; their servers are asked again")
 			v.Ask = slices.Sorted(maps.Keys(asked))
@@ -271,6 +287,7 @@ var sess005 = &Check{
 		}
 	},
 	Remedies: map[posture.Cause]Remedy{
+		causeBothRefused:   {Text: "Two things: users who are revoked, and users whose signer is removed; the finding says which is which. See which claims the servers go by (JWT_011), and give them the latest: `nsc push --account NAME` with a FULL resolver, or resolver_preload and a reload with a MEMORY one. All of these sessions end then. The users of the removed signer need JWTs of one that is listed: give them these first."},
 		causeSignerRemoved: {Text: "See which claims the servers go by (JWT_011), and give them the latest: `nsc push --account NAME` with a FULL resolver, or resolver_preload and a reload with a MEMORY one. The sessions end then, and the users need JWTs of a signer that is listed: give them these first."},
 	},
 	Remedy: Remedy{Text: "See which claims the servers go by (JWT_011), and give them the latest: `nsc push --account NAME` with a FULL resolver, or resolver_preload and a reload with a MEMORY one. The sessions end then. Until that, `$SYS.REQ.SERVER.<id>.KICK` ends one connection, and the client comes back."},
@@ -307,9 +324,12 @@ func refusal(c *posture.Claim, u *posture.UserClaim) posture.Cause {
 	return ""
 }
 
-func claimInShort(c *posture.Claim, refused []*crowd) string {
+// refusedFor says of one user why it is refused.
+var refusedFor = map[posture.Cause]string{causeRevoked: "revoked", causeSignerRemoved: "its signing key is not listed"}
+
+// claimInShort says what of the claims refuses a user.
+func claimInShort(c *posture.Claim, u *posture.UserClaim) string {
 	text := "issued " + clock(c.Issued)
-	u := refused[0].members[0].Claim
 	for _, r := range c.Revoked {
 		if r.User == u.Key || r.User == "*" {
 			return fmt.Sprintf("%s, revoke %s as issued until %s", text, r.User, clock(r.Before))
