@@ -37,6 +37,8 @@ type insiders struct {
 	Weak     int              `json:"weak"`     // of them, those that proved nothing, or with what anybody could have read
 	Unlisted int              `json:"unlisted"` // sessions that the servers count and did not list
 	Groups   []inside.Group   `json:"groups"`
+
+	titles titles
 }
 
 // lockedOut is who would be locked out of it.
@@ -49,6 +51,8 @@ type lockedOut struct {
 	Unlisted  int              `json:"unlisted"`
 	Candidate string           `json:"candidate"`
 	*inside.Outlook
+
+	titles titles
 }
 
 // sessionsFlags are the flags of `natsentry sessions`.
@@ -173,7 +177,7 @@ func (p *program) tellInside(snap *posture.Snapshot, servers []*posture.Server, 
 	report := finding.NewReport(snap, nil)
 	r := &insiders{
 		Type: insideType, System: snap.System, Taken: report.Taken, Took: report.Took, Coverage: report.Coverage,
-		Sessions: inside.Sessions(groups), Weak: inside.Sessions(weak), Unlisted: unlisted(servers), Groups: weak,
+		Sessions: inside.Sessions(groups), Weak: inside.Sessions(weak), Unlisted: unlisted(servers), Groups: weak, titles: titlesOf(snap),
 	}
 	if f.all {
 		r.Groups = groups
@@ -202,7 +206,7 @@ func (p *program) tellLockout(snap *posture.Snapshot, servers []*posture.Server,
 	report := finding.NewReport(snap, nil)
 	r := &lockedOut{
 		Type: lockoutType, System: snap.System, Taken: report.Taken, Took: report.Took, Coverage: report.Coverage,
-		Unlisted: unlisted(servers), Candidate: c.Name, Outlook: c.Outlook(servers, snap.Servers),
+		Unlisted: unlisted(servers), Candidate: c.Name, Outlook: c.Outlook(servers, snap.Servers), titles: titlesOf(snap),
 	}
 	err := p.print(func(w *bufio.Writer) error {
 		switch format {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -15,8 +16,47 @@ import (
 	"github.com/natsentry/natsentry/agent/posture"
 )
 
+// titles are what accounts and users of servers in operator mode are called, by
+// their public keys.
+type titles map[string]string
+
+// titlesOf are the names in a snapshot: those of accounts in their claims, and
+// those of users in the JWTs that servers show.
+func titlesOf(snap *posture.Snapshot) titles {
+	out := titles{}
+	if snap.Trust != nil {
+		for _, a := range snap.Trust.Accounts {
+			out[a.ID] = a.Name
+		}
+	}
+	for _, s := range snap.Servers {
+		all := inside.Everybody(s)
+		for i := range all.List {
+			if c := all.List[i].Claim; c != nil {
+				out[c.Key] = c.Name
+			}
+		}
+	}
+	return out
+}
+
+var publicKey = regexp.MustCompile(`^[AU][A-Z2-7]{55}$`)
+
+// of is what a user or an account is called; a public key is shortened, as in
+// findings.
+func (n titles) of(id string) string {
+	if !publicKey.MatchString(id) {
+		return short(id)
+	}
+	key := id[:10] + "…"
+	if name := strings.TrimSpace(n[id]); name != "" {
+		return short(name) + " (" + key + ")"
+	}
+	return key
+}
+
 // groupRow is a group as both renderers show it.
-func groupRow(g *inside.Group) []string {
+func (n titles) groupRow(g *inside.Group) []string {
 	server := short(g.Server)
 	if g.Cluster != "" {
 		server = short(g.Cluster) + "/" + server
@@ -26,16 +66,20 @@ func groupRow(g *inside.Group) []string {
 		since = g.Since.UTC().Format(lineTime)
 	}
 	library := strings.TrimSpace(g.Lang + " " + g.Version)
+	accounts := make([]string, len(g.Accounts))
+	for i, a := range g.Accounts {
+		accounts[i] = n.of(a)
+	}
 	return []string{
-		server, g.Door.String(), short(g.Name), orDash(g.IP), orDash(library), shows(g), fmt.Sprint(g.Count), since, orDash(strings.Join(g.Accounts, ", ")),
+		server, g.Door.String(), short(g.Name), orDash(g.IP), orDash(library), n.shows(g), fmt.Sprint(g.Count), since, orDash(strings.Join(accounts, ", ")),
 	}
 }
 
 var groupHead = []string{"SERVER", "DOOR", "CLIENT", "ADDRESS", "LIBRARY", "SHOWS", "COUNT", "SINCE", "ACCOUNTS"}
 
 // shows is what a group has shown of itself.
-func shows(g *inside.Group) string {
-	user := short(g.User)
+func (n titles) shows(g *inside.Group) string {
+	user := n.of(g.User)
 	switch g.Login {
 	case posture.LoginNone:
 		return "nothing"
@@ -75,7 +119,7 @@ func moreGroups(groups []*inside.Group) string {
 	return ""
 }
 
-func groupTable(groups []*inside.Group, indent string) string {
+func (n titles) groupTable(groups []*inside.Group, indent string) string {
 	tw := table.NewWriter()
 	tw.SetStyle(tableStyle())
 	tw.SuppressTrailingSpaces()
@@ -88,7 +132,7 @@ func groupTable(groups []*inside.Group, indent string) string {
 	}
 	row(groupHead)
 	for _, g := range groups[:min(len(groups), shownGroups)] {
-		row(groupRow(g))
+		row(n.groupRow(g))
 	}
 	text := tw.Render()
 	if more := moreGroups(groups); more != "" {
@@ -124,7 +168,7 @@ func (r *insiders) sum(all bool) string {
 func (t textRenderer) inside(w *bufio.Writer, r *insiders, all bool) {
 	fmt.Fprintf(w, "%s\n\n", t.in(bold, whoHead(r.System, r.Taken, &r.Coverage)))
 	if len(r.Groups) > 0 {
-		fmt.Fprintf(w, "%s\n\n", groupTable(pointers(r.Groups), ""))
+		fmt.Fprintf(w, "%s\n\n", r.titles.groupTable(pointers(r.Groups), ""))
 	}
 	t.paragraph(w, "", r.sum(all))
 	t.gaps(w, &finding.Report{Coverage: r.Coverage})
@@ -132,12 +176,12 @@ func (t textRenderer) inside(w *bufio.Writer, r *insiders, all bool) {
 
 func (m markdownRenderer) inside(w *bufio.Writer, r *insiders, all bool) {
 	fmt.Fprintf(w, "# natsentry: who is inside %s\n\n%s.\n\n", escape(r.System), upper(escape(whoHead(r.System, r.Taken, &r.Coverage))))
-	m.groups(w, pointers(r.Groups))
+	m.groups(w, r.titles, pointers(r.Groups))
 	fmt.Fprintf(w, "%s\n", escape(r.sum(all)))
 	m.gaps(w, &finding.Report{Coverage: r.Coverage})
 }
 
-func (m markdownRenderer) groups(w *bufio.Writer, groups []*inside.Group) {
+func (m markdownRenderer) groups(w *bufio.Writer, n titles, groups []*inside.Group) {
 	if len(groups) == 0 {
 		return
 	}
@@ -146,7 +190,7 @@ func (m markdownRenderer) groups(w *bufio.Writer, groups []*inside.Group) {
 	}
 	fmt.Fprintf(w, "|\n%s|\n", strings.Repeat("|---", len(groupHead)))
 	for _, g := range groups[:min(len(groups), shownGroups)] {
-		for _, c := range groupRow(g) {
+		for _, c := range n.groupRow(g) {
 			fmt.Fprintf(w, "| %s ", escape(c))
 		}
 		fmt.Fprint(w, "|\n")
@@ -234,7 +278,7 @@ func (t textRenderer) lockout(w *bufio.Writer, r *lockedOut) {
 	for _, f := range fates(r.Predictions) {
 		fmt.Fprintf(w, "\n%s  %s\n", t.in(colours[f.verdict], strings.ToUpper(f.verdict.String())), t.in(bold, plural(f.count, "connection", "connections")))
 		t.paragraph(w, "  ", f.reason())
-		fmt.Fprintf(w, "%s\n", groupTable(f.groups, "  "))
+		fmt.Fprintf(w, "%s\n", r.titles.groupTable(f.groups, "  "))
 	}
 	if len(r.Order) > 0 && r.Rejected+r.Unknown > 0 {
 		fmt.Fprintf(w, "\n%s\n", t.in(bold, "In which order to change the servers"))
@@ -262,7 +306,7 @@ func (m markdownRenderer) lockout(w *bufio.Writer, r *lockedOut) {
 	fmt.Fprintf(w, "# natsentry: who would be locked out of %s\n\n%s.\n\n%s\n", escape(r.System), upper(escape(whoHead(r.System, r.Taken, &r.Coverage))), escape(r.sum()))
 	for _, f := range fates(r.Predictions) {
 		fmt.Fprintf(w, "\n## %s: %s\n\n%s\n\n", upper(f.verdict.String()), plural(f.count, "connection", "connections"), escape(f.reason()))
-		m.groups(w, f.groups)
+		m.groups(w, r.titles, f.groups)
 	}
 	if len(r.Order) > 0 && r.Rejected+r.Unknown > 0 {
 		fmt.Fprint(w, "\n## Order\n\n")
