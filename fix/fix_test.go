@@ -24,6 +24,7 @@ var noCure = map[posture.Cause]string{
 	posture.CauseSentinel:          "a line has to go",
 	posture.CauseAnonymousAdmitted: "a hidden user or a callout: which of them is not known",
 	posture.CauseAnonymousSeen:     "how it came in is not known",
+	posture.CauseNoTrustedKey:      "the operator JWTs must be replaced",
 }
 
 // Every cause for which a check has a remedy has a cure, or a reason why not.

@@ -36,7 +36,7 @@ func TestLintForms(t *testing.T) {
 		{[]string{in("erb.conf")}, 3, []string{"this is an ERB template: render it first"}, ""},
 		{[]string{in("env.conf")}, 3, []string{"as envsubst and Compose fill it in: render it first"}, ""},
 		{[]string{in("named.conf.j2")}, 3, []string{"this is a Jinja template"}, "closed"},
-		{[]string{in("quoted.conf"), "--fail-on", "none"}, 0, []string{"client ✓ closed"}, "template"},
+		{[]string{in("quoted.conf"), "--fail-on", "none"}, 0, []string{"client ✓ closed"}, "render it first"},
 		{[]string{in("users.conf")}, 0, []string{"client ✓ closed"}, "template"},
 		{[]string{in("Dockerfile")}, 3, []string{"this is a Dockerfile: lint the configuration that it copies"}, "helm"},
 		{[]string{in("compose.yaml")}, 3, []string{"this is a Compose file: lint the configuration that it mounts"}, "helm"},
