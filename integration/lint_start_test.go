@@ -317,29 +317,47 @@ func TestLintPlaceholders(t *testing.T) {
 	}
 }
 
-// TestLintHandshakeTime: where a TLS handshake has almost no time nobody can say
-// beforehand who gets in, and lint does not. Without any time nobody does.
-func TestLintHandshakeTime(t *testing.T) {
+// TestLintNobodyConnects: where a TLS handshake has almost no time nobody can say
+// beforehand who gets in, and lint does not. Without any time, or without a
+// certificate, nobody does. All of these servers start.
+func TestLintNobodyConnects(t *testing.T) {
 	ca := newAuthority(t).files(365 * 24 * time.Hour)
 	insecure := &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12} //nolint:gosec // an anonymous client trusts anybody
-	for timeout, want := range map[string]string{"0.0001": "unknown", "-1": "closed", "2": "open"} {
-		f := start(t, fleet.Spec{Name: "n", Config: tlsBlock("timeout: " + timeout), Files: ca})
+	for _, tc := range []struct {
+		config string
+		want   posture.Access
+		barred bool
+	}{
+		{tlsBlock("timeout: 2"), posture.Open, false},
+		{tlsBlock("timeout: 0.0001"), posture.Unknown, true},
+		{tlsBlock("timeout: -1"), posture.Closed, true},
+		{"tls {}", posture.Closed, true},
+		{"tls { handshake_first: true }", posture.Closed, true},
+		{"tls { timeout: 2 }\nauthorization { users: [ { user: app, password: app-password } ] }\nno_auth_user: app", posture.Closed, true},
+	} {
+		f := start(t, fleet.Spec{Name: "n", Config: tc.config, Files: ca})
 		s := f.Server("n")
-		d := lintAt(t, s.ConfigFile(), nil).Door(kinds[oracle.Client])
-		if d.Access.String() != want {
-			t.Errorf("timeout %s: %s (%s), want %s", timeout, d.Access, d.Reason, want)
+		linted := lintAt(t, s.ConfigFile(), nil)
+		if d := linted.Door(posture.Client); d.Access != tc.want {
+			t.Errorf("%s: %s (%s), want %s", tc.config, d.Access, d.Reason, tc.want)
+		}
+		if got := len(linted.Config.Barred) > 0; got != tc.barred {
+			t.Errorf("%s: lint names a listener that nobody can connect to: %v, want %v", tc.config, got, tc.barred)
 		}
 		in := 0
-		for range 20 {
-			nc, err := nats.Connect(strings.Replace(s.URL(), "nats://", "tls://", 1), nats.Secure(insecure), nats.Timeout(5*time.Second))
-			if err == nil {
+		const tries = 10
+		for i := range tries {
+			options := []nats.Option{nats.Secure(insecure), nats.Timeout(5 * time.Second)}
+			if i%2 == 1 {
+				options = append(options, nats.TLSHandshakeFirst())
+			}
+			if nc, err := nats.Connect(strings.Replace(s.URL(), "nats://", "tls://", 1), options...); err == nil {
 				in++
 				nc.Close()
 			}
 		}
-		t.Logf("timeout %s: %d of 20 connected", timeout, in)
-		if want == "closed" && in > 0 || want == "open" && in < 20 {
-			t.Errorf("timeout %s: %d of 20 connected", timeout, in)
+		if tc.want == posture.Closed && in > 0 || tc.want == posture.Open && in == 0 {
+			t.Errorf("%s: lint says %s, and %d of %d connected", tc.config, tc.want, in, tries)
 		}
 	}
 }

@@ -154,8 +154,8 @@ var conf005 = &Check{
 	Sight: Lint,
 	ID:    "CONF_005", Severity: Info,
 	Title: "a variable has no value here",
-	Doc: "The configuration takes a value from the environment, and it is not set where this was judged (--env-file sets it). Doors that may depend on it are unknown. " +
-		"nats-server itself does not start when a variable is missing.",
+	Doc: "The configuration takes a value from the environment, and it is not set where this was judged (--env-file sets it). nats-server does not start where it is absent. " +
+		"A listener is unknown where what the variable may hold, an empty text included, decides about it.",
 	Server: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
 		if len(s.Config.Unset) == 0 {
 			return unlessUnread(s, "all variables have values")
@@ -178,7 +178,7 @@ var conf007 = &Check{
 	Sight: Lint,
 	ID:    "CONF_007", Severity: Critical,
 	Title: "nats-server would not start with it",
-	Doc: "nats-server refuses this configuration at start, and on reload keeps the one that it has. Found by nats-server's own code, with more than `nats-server -t` looks at: that does not try users, doors and accounts against each other. " +
+	Doc: "nats-server refuses this configuration at start, and on reload keeps the one that it has. Found by nats-server's own code, with more than `nats-server -t` looks at: that does not try users, doors and accounts against each other, nor what ends a server while it starts. " +
 		"Certificates are not looked at, since they need not be here; nor is what other versions of nats-server refuse.",
 	Server: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
 		switch {
