@@ -498,3 +498,45 @@ func TestLeafnodesOfTheirOwnSystem(t *testing.T) {
 		t.Errorf("DOOR_001: %+v", fs)
 	}
 }
+
+// TestAddressesOfARunningAgent: a policy that is read again brings addresses,
+// and takes them away.
+func TestAddressesOfARunningAgent(t *testing.T) {
+	t.Parallel()
+	f := start(t,
+		fleet.Spec{Name: "hub", Config: hub},
+		fleet.Spec{Name: "edge", Config: ownSystem + "no_auth_user: app\nleafnodes { remotes: [ { url: \"nats-leaf://leaf-app:leaf-password@{{addr \"hub\" \"leafnode\"}}\", account: APP } ] }\n"},
+	)
+	eventually(t, "the leafnode joined", func() bool { return f.Server("hub").Embedded().NumLeafNodes() == 1 })
+	a := toucher(t, connectSys(t, f.Server("hub")))
+	runs(t, a)
+	lists := func(unaudited, foreign int) func() bool {
+		return func() bool {
+			state := a.State()
+			if state == nil {
+				return false
+			}
+			n := 0
+			for _, s := range state.Snapshot.Servers {
+				if s.State == posture.Foreign {
+					n++
+				}
+			}
+			return len(state.Snapshot.Unaudited) == unaudited && n == foreign
+		}
+	}
+	eventually(t, "the leafnode is named", lists(1, 0))
+	policy := check.DefaultPolicy()
+	policy.LoopbackExposed = true
+	policy.Addresses = map[string][]string{"edge": {f.Server("edge").Addr("client")}}
+	a.SetPolicy(t.Context(), policy)
+	eventually(t, "the leafnode is touched", lists(0, 1))
+	eventually(t, "its listener is a finding", func() bool { return len(found(a.State(), "DOOR_001", "edge")) == 1 })
+	policy.Addresses = nil
+	a.SetPolicy(t.Context(), policy)
+	eventually(t, "it is not looked at any more", lists(0, 0))
+	if _, err := a.Scan(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is named again", lists(1, 0))
+}
