@@ -85,6 +85,7 @@ type Verdict struct {
 	Outcome  Outcome
 	Severity Severity // of a Fail; NoSeverity means the check's own
 	Firm     bool     // the severity holds for a listener on loopback too
+	Lowered  bool     // the severity is lower because the listener is on loopback
 	Cause    posture.Cause
 	Summary  string // one sentence; of an Unknown, why
 	Evidence []posture.Evidence

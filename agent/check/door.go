@@ -331,7 +331,7 @@ var door008 = &Check{
 	Title: "profiling port is open",
 	Doc: "prof_port serves Go's profiler over HTTP to whoever reaches it, and never asks for credentials: memory, goroutines and command line of the server can be read, and profiles cost CPU. " +
 		"It listens on the host of the client port. Nothing that a running server answers shows it, so it is found in the configuration only.",
-	Doors: []posture.DoorKind{posture.Profile},
+	Doors: []posture.DoorKind{posture.Profile}, Proves: true,
 	Door: func(policy Policy, _ *posture.Snapshot, s *posture.Server, d *posture.Door) Verdict {
 		switch {
 		case d.Access != posture.Open:

@@ -104,7 +104,7 @@ func (c *Check) judgeDoor(policy Policy, snap *posture.Snapshot, s *posture.Serv
 		default:
 			v = c.Door(policy, snap, s, door)
 			if !v.Firm {
-				v.Severity = bend(policy, door, v.Severity, c.Severity)
+				v.Severity, v.Lowered = lowered(policy, door, v.Severity, c.Severity)
 			}
 		}
 	}
@@ -150,15 +150,16 @@ func unnamed(snap *posture.Snapshot) int {
 	return n
 }
 
-// bend lowers the severity for a listener that only its own machine reaches.
-func bend(policy Policy, door *posture.Door, given, standard Severity) Severity {
+// lowered lowers the severity for a listener that only its own machine reaches,
+// and reports whether it did.
+func lowered(policy Policy, door *posture.Door, given, standard Severity) (Severity, bool) {
 	if given == NoSeverity {
 		given = standard
 	}
 	if given == Critical && door.Loopback() && !policy.LoopbackExposed {
-		return Warning
+		return Warning, true
 	}
-	return given
+	return given, false
 }
 
 func serverScope(s *posture.Server) Scope {

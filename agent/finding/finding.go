@@ -36,6 +36,7 @@ type Finding struct {
 	Check       string             `json:"check"`
 	Aliases     []string           `json:"aliases"` // of the check, or of the advisory that the scope names
 	Severity    check.Severity     `json:"severity"`
+	Lowered     bool               `json:"lowered,omitempty"` // the severity: the listener is on loopback
 	Action      Action             `json:"action"`
 	Cause       posture.Cause      `json:"cause"`
 	System      string             `json:"system"`
@@ -134,7 +135,7 @@ func fromResult(r *check.Result, system, fingerprint string) Finding {
 	}
 	return Finding{
 		Type: Type, Fingerprint: fingerprint, Check: r.Check.ID, Aliases: orEmpty(r.Aliases()),
-		Severity: severity, Cause: r.Cause, System: system, Scope: r.Scope, Summary: r.Summary,
+		Severity: severity, Lowered: r.Lowered, Cause: r.Cause, System: system, Scope: r.Scope, Summary: r.Summary,
 		Evidence:    orEmpty(r.Evidence),
 		Remediation: Remediation{Text: remedy.Text, Config: remedy.Config, Reload: remedy.Reload},
 		Refs:        orEmpty(r.Check.Refs),

@@ -23,6 +23,7 @@ type Report struct {
 	Totals   Totals         `json:"totals"`
 	Servers  []ReportServer `json:"servers"`
 	Findings []Finding      `json:"findings"`
+	Notes    []string       `json:"notes"` // what the findings leave out: why some are lowered, and which open listeners have none
 }
 
 // Coverage tells how much of the fleet a report speaks of.
@@ -110,6 +111,7 @@ func NewReport(snap *posture.Snapshot, findings []Finding) *Report {
 		}
 	}
 	r.Totals.Findings = CountFindings(findings)
+	r.Notes = notes(snap, findings)
 	return r
 }
 

@@ -72,9 +72,9 @@ func (e *Evidence) Tried() bool { return e.Basis == NoBasis && e.Access == Unkno
 // lies.
 const LeafnodePath = "/leafnode"
 
-// kind is the door that a touch speaks of: a leafnode's, where the websocket
+// Kind is the door that a touch speaks of: a leafnode's, where the websocket
 // leads to one.
-func (t *Touch) kind() DoorKind {
+func (t *Touch) Kind() DoorKind {
 	if t.Door == Websocket && t.Path == LeafnodePath {
 		return Leafnode
 	}
@@ -85,7 +85,7 @@ func (t *Touch) kind() DoorKind {
 func (s *Server) touches(kind DoorKind) []*Touch {
 	var out []*Touch
 	for i := range s.Touches {
-		if t := &s.Touches[i]; t.kind() == kind {
+		if t := &s.Touches[i]; t.Kind() == kind {
 			out = append(out, t)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 
 	"github.com/coder/websocket"
@@ -15,9 +16,10 @@ import (
 
 // client makes one request over one connection, follows nothing, keeps
 // nothing and uses no proxy: the door itself is what is touched.
-func (p *Prober) client(t Target, out *posture.Touch) *http.Client {
+func (p *Prober) client(b *budget, t Target, out *posture.Touch) *http.Client {
 	transport := &http.Transport{
-		DialContext: p.Dialer.DialContext, DisableKeepAlives: true, DisableCompression: true,
+		DialContext:       func(ctx context.Context, _, address string) (net.Conn, error) { return p.dial(ctx, b, address) },
+		DisableKeepAlives: true, DisableCompression: true,
 		TLSClientConfig: tlsConfig(t.Address, &out.CertAsked), MaxResponseHeaderBytes: 64 << 10,
 	}
 	return &http.Client{
@@ -35,19 +37,19 @@ func scheme(t Target, plain, secure string) string {
 
 // touchWebsocket opens the paths / and /leafnode and no others: /mqtt has
 // crashed servers.
-func (p *Prober) touchWebsocket(ctx context.Context, t Target, out *posture.Touch) error {
+func (p *Prober) touchWebsocket(ctx context.Context, b *budget, t Target, out *posture.Touch) error {
 	if t.Path != "" && t.Path != "/" && t.Path != "/leafnode" {
 		return fmt.Errorf("the websocket path %.40q is never touched", t.Path)
 	}
-	err := p.overWebsocket(ctx, t, out, func(l *line, in *info) error { return handshake(l, t, in, out) })
+	err := p.overWebsocket(ctx, b, t, out, func(l *line, in *info) error { return handshake(l, t, in, out) })
 	return orUnintroduced(t, out, err, func() error {
-		return p.overWebsocket(ctx, t, out, func(l *line, _ *info) error { return ping(l, out) })
+		return p.overWebsocket(ctx, b, t, out, func(l *line, _ *info) error { return ping(l, out) })
 	})
 }
 
 // overWebsocket opens a websocket, reads the greeting and hands over.
-func (p *Prober) overWebsocket(ctx context.Context, t Target, out *posture.Touch, speak func(*line, *info) error) error {
-	client := p.client(t, out)
+func (p *Prober) overWebsocket(ctx context.Context, b *budget, t Target, out *posture.Touch, speak func(*line, *info) error) error {
+	client := p.client(b, t, out)
 	defer client.CloseIdleConnections()
 	out.Encrypted = t.TLS == posture.Yes
 	ws, _, err := websocket.Dial(ctx, scheme(t, "ws://", "wss://")+t.Address+t.Path, &websocket.DialOptions{ //nolint:bodyclose // of a websocket, the library closes it
@@ -70,8 +72,8 @@ func (p *Prober) overWebsocket(ctx context.Context, t Target, out *posture.Touch
 // verdict needs that id: monitoring itself never asks for credentials, so an
 // answer without the id comes from something else, a proxy for example, and
 // says nothing about the server's own listener.
-func (p *Prober) touchMonitor(ctx context.Context, t Target, out *posture.Touch) error {
-	client := p.client(t, out)
+func (p *Prober) touchMonitor(ctx context.Context, b *budget, t Target, out *posture.Touch) error {
+	client := p.client(b, t, out)
 	defer client.CloseIdleConnections()
 	out.Encrypted = t.TLS == posture.Yes
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme(t, "http://", "https://")+t.Address+t.Path+"/varz", nil)

@@ -40,81 +40,96 @@ func (b *banner) kind() posture.DoorKind {
 // Identify finds out by its banner what kind of door an address is, and
 // touches it. A websocket is touched on its path /leafnode too, where there
 // is one. It takes a few connections, all of them harmless: a listener that
-// says nothing by itself is asked for a websocket, for monitoring and for
-// TLS, in this order. The result is never empty; a door that could not be
-// told is a touch of NoDoor with a reason.
+// says nothing by itself is asked for TLS, for a websocket and for monitoring,
+// in this order. The result is never empty. A touch of NoDoor speaks of an
+// address whose kind stayed hidden: it is closed where TLS refuses whoever
+// brings no certificate, and otherwise unknown for a reason.
 func (p *Prober) Identify(ctx context.Context, address string) []posture.Touch {
-	kind, silent, err := p.greeting(ctx, address, false)
-	switch {
-	case err != nil:
-		return []posture.Touch{{Address: address, Reason: reason(ctx, err)}}
-	case kind != posture.NoDoor:
-		return []posture.Touch{p.Touch(ctx, Target{Door: kind, Address: address})}
-	case !silent:
-		return []posture.Touch{{Address: address, Reason: "it greets, and not as a door of a NATS server"}}
+	b := p.newBudget()
+	kind, err := p.greeting(ctx, b, address, b.silence(p.silence()))
+	if !errors.Is(err, errSilent) {
+		return p.identified(ctx, address, kind, err)
 	}
-	if found := p.identifyHTTP(ctx, address, posture.No); found != nil {
+	kind, secureErr := p.secureGreeting(ctx, b, address)
+	speaksTLS := posture.No
+	switch {
+	case secureErr == nil:
+		return p.identified(ctx, address, kind, nil)
+	case secureErr.Error() == certificateRefused:
+		return []posture.Touch{{Address: address, At: b.began, Access: posture.Closed, Answer: certificateRefused, CertAsked: true, Encrypted: true}}
+	case greetsInPlaintext(secureErr): // it only took its time
+		b = p.newBudget()
+		kind, err = p.greeting(ctx, b, address, time.Until(b.deadline()))
+		return p.identified(ctx, address, kind, err)
+	case errors.Is(secureErr, errSilent):
+		speaksTLS = posture.Yes
+	}
+	if found := p.identifyHTTP(ctx, address, speaksTLS); found != nil {
 		return found
-	}
-	kind, silent, err = p.greeting(ctx, address, true)
-	switch {
-	case err == nil && kind != posture.NoDoor:
-		return []posture.Touch{p.Touch(ctx, Target{Door: kind, Address: address})}
-	case err == nil && silent:
-		if found := p.identifyHTTP(ctx, address, posture.Yes); found != nil {
-			return found
-		}
-	case err != nil && strings.Contains(err.Error(), certificateRefused):
-		return []posture.Touch{{Address: address, CertAsked: true, Encrypted: true, Reason: certificateRefused + " before it said what kind of door it is"}}
 	}
 	return []posture.Touch{{Address: address, Reason: "it accepts connections and says nothing that a NATS server would say; an MQTT listener looks like this and is never touched"}}
 }
 
-// greeting opens a connection, over TLS if so asked, and reads who greets.
-func (p *Prober) greeting(ctx context.Context, address string, secure bool) (kind posture.DoorKind, silent bool, err error) {
-	timeout := p.Timeout
-	if timeout <= 0 {
-		timeout = defaultTimeout
+// identified touches a listener whose greeting shows what it is.
+func (p *Prober) identified(ctx context.Context, address string, kind posture.DoorKind, err error) []posture.Touch {
+	switch {
+	case err != nil:
+		return []posture.Touch{{Address: address, Reason: reason(ctx, err)}}
+	case kind == posture.NoDoor:
+		return []posture.Touch{{Address: address, Reason: "it greets, and not as a door of a NATS server"}}
+	default:
+		return []posture.Touch{p.Touch(ctx, Target{Door: kind, Address: address})}
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	conn, err := p.Dialer.DialContext(ctx, "tcp", address)
+}
+
+// errSilent says that a listener does not speak first.
+var errSilent = errors.New("it says nothing by itself")
+
+// greeting connects and reads who greets within so long.
+func (p *Prober) greeting(ctx context.Context, b *budget, address string, silence time.Duration) (posture.DoorKind, error) {
+	conn, err := p.dial(ctx, b, address)
 	if err != nil {
-		return posture.NoDoor, false, err
+		return posture.NoDoor, err
 	}
 	defer func() { _ = conn.Close() }()
-	deadline, _ := ctx.Deadline()
-	if err := conn.SetDeadline(deadline); err != nil {
-		return posture.NoDoor, false, err
+	return greets(newLine(conn, new(posture.Touch)), b, silence)
+}
+
+// secureGreeting is the same over TLS.
+func (p *Prober) secureGreeting(ctx context.Context, b *budget, address string) (kind posture.DoorKind, err error) {
+	conn, err := p.dial(ctx, b, address)
+	if err != nil {
+		return posture.NoDoor, err
 	}
+	defer func() { _ = conn.Close() }()
 	var out posture.Touch
-	l := newLine(conn, &out)
-	if secure {
-		if l, err = encrypt(ctx, conn, Target{Address: address}, &out); err != nil {
-			return posture.NoDoor, false, certificateError(err, &out)
-		}
+	l, err := encrypt(ctx, conn, Target{Address: address}, &out)
+	if err == nil {
+		kind, err = greets(l, b, b.silence(p.silence()))
 	}
-	spoke, err := speaks(l, p.silence(), deadline)
-	if err != nil || !spoke {
-		return posture.NoDoor, err == nil, certificateError(err, &out)
+	if refusedForCertificate(err, out.CertAsked) {
+		err = errors.New(certificateRefused)
+	}
+	return kind, err
+}
+
+func greets(l *line, b *budget, silence time.Duration) (posture.DoorKind, error) {
+	spoke, err := speaks(l, b, silence)
+	if err != nil {
+		return posture.NoDoor, err
+	}
+	if !spoke {
+		return posture.NoDoor, errSilent
 	}
 	line, err := l.readLine()
 	if err != nil {
-		return posture.NoDoor, false, err
+		return posture.NoDoor, err
 	}
-	var b banner
-	if text, ok := strings.CutPrefix(line, "INFO "); !ok || json.Unmarshal([]byte(text), &b) != nil {
-		return posture.NoDoor, false, nil
+	var said banner
+	if text, ok := strings.CutPrefix(line, "INFO "); !ok || json.Unmarshal([]byte(text), &said) != nil {
+		return posture.NoDoor, nil
 	}
-	return b.kind(), false, nil
-}
-
-// certificateError puts the refusal of a peer without certificate in words.
-func certificateError(err error, out *posture.Touch) error {
-	if refusedForCertificate(err, out.CertAsked) {
-		return errors.New(certificateRefused)
-	}
-	return err
+	return said.kind(), nil
 }
 
 // identifyHTTP tries a listener that waits as a websocket and as monitoring.

@@ -23,19 +23,15 @@ var mqttConnect = append([]byte{
 // something behind where it is let in: the server makes the JetStream streams
 // in which it keeps MQTT sessions of the account, unless they are there
 // already.
-func (p *Prober) touchMQTT(ctx context.Context, t Target, out *posture.Touch) error {
+func (p *Prober) touchMQTT(ctx context.Context, b *budget, t Target, out *posture.Touch) error {
 	if !p.MQTT {
 		return errors.New("an MQTT door is touched only when asked for: where it is open, that creates streams")
 	}
-	conn, err := p.Dialer.DialContext(ctx, "tcp", t.Address)
+	conn, err := p.dial(ctx, b, t.Address)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	deadline, _ := ctx.Deadline()
-	if err := conn.SetDeadline(deadline); err != nil {
-		return err
-	}
 	l := newLine(conn, out)
 	if t.TLS == posture.Yes {
 		if l, err = encrypt(ctx, conn, t, out); err != nil {

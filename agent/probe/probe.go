@@ -32,7 +32,7 @@ type Target struct {
 
 // Prober touches doors. Its zero value is ready to use.
 type Prober struct {
-	Timeout time.Duration // of a whole touch; default 4 s
+	Timeout time.Duration // of a whole touch; default 4 s, and up to three times that where round trips are long
 	MQTT    bool          // touch MQTT doors too, which leaves streams behind where they are open
 	Silence time.Duration // a door that said nothing for so long waits for TLS; default 300 ms
 	Now     func() time.Time
@@ -50,24 +50,21 @@ func (p *Prober) Touch(ctx context.Context, t Target) posture.Touch {
 	if now == nil {
 		now = time.Now
 	}
-	timeout := p.Timeout
-	if timeout <= 0 {
-		timeout = defaultTimeout
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	b := p.newBudget()
+	ctx, cancel := b.within(ctx)
 	defer cancel()
 
 	out := posture.Touch{Door: t.Door, Path: t.Path, Address: t.Address, At: now()}
 	var err error
 	switch t.Door {
 	case posture.Client, posture.Leafnode, posture.Route, posture.Gateway:
-		err = p.touchTCP(ctx, t, &out)
+		err = p.touchTCP(ctx, b, t, &out)
 	case posture.Websocket:
-		err = p.touchWebsocket(ctx, t, &out)
+		err = p.touchWebsocket(ctx, b, t, &out)
 	case posture.Monitor:
-		err = p.touchMonitor(ctx, t, &out)
+		err = p.touchMonitor(ctx, b, t, &out)
 	case posture.MQTT:
-		err = p.touchMQTT(ctx, t, &out)
+		err = p.touchMQTT(ctx, b, t, &out)
 	default:
 		err = fmt.Errorf("a %s door is never touched", t.Door)
 	}

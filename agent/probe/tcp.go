@@ -54,10 +54,10 @@ type info struct {
 	TLSAvailable bool   `json:"tls_available"`
 }
 
-func (p *Prober) touchTCP(ctx context.Context, t Target, out *posture.Touch) error {
-	err := p.touchIntroduced(ctx, t, out)
+func (p *Prober) touchTCP(ctx context.Context, b *budget, t Target, out *posture.Touch) error {
+	err := p.touchIntroduced(ctx, b, t, out)
 	return orUnintroduced(t, out, err, func() error {
-		return p.open(ctx, t, out, func(l *line, _ *info) error { return ping(l, out) })
+		return p.open(ctx, b, t, out, func(l *line, _ *info) error { return ping(l, out) })
 	})
 }
 
@@ -103,37 +103,40 @@ func ping(l *line, out *posture.Touch) error {
 	}
 }
 
-func (p *Prober) touchIntroduced(ctx context.Context, t Target, out *posture.Touch) error {
-	return p.open(ctx, t, out, func(l *line, in *info) error { return handshake(l, t, in, out) })
+func (p *Prober) touchIntroduced(ctx context.Context, b *budget, t Target, out *posture.Touch) error {
+	return p.open(ctx, b, t, out, func(l *line, in *info) error { return handshake(l, t, in, out) })
 }
 
-// open connects, encrypts where the door wants it, reads the greeting and
+// open connects, encrypts where the listener wants it, reads the greeting and
 // hands over.
-func (p *Prober) open(ctx context.Context, t Target, out *posture.Touch, speak func(*line, *info) error) error {
-	err := p.openAfter(ctx, p.silence(), t, out, speak)
-	var plain tls.RecordHeaderError
-	if errors.As(err, &plain) {
-		// It was about to greet in plaintext, as with handshake_first and a
-		// fallback delay of just our patience: wait longer.
+func (p *Prober) open(ctx context.Context, b *budget, t Target, out *posture.Touch, speak func(*line, *info) error) error {
+	err := p.openAfter(ctx, b, b.silence(p.silence()), t, out, speak)
+	if greetsInPlaintext(err) {
+		// The greeting came late, and met our TLS on the way: that connection is
+		// spoilt, and the next one waits for the greeting as long as it may.
+		// It is a long way, or handshake_first with a fallback delay.
 		out.Encrypted, out.TLSFailed = false, false
-		err = p.openAfter(ctx, 4*p.silence(), t, out, speak)
+		err = p.openAfter(ctx, b, time.Until(b.deadline()), t, out, speak)
 	}
 	return err
 }
 
-func (p *Prober) openAfter(ctx context.Context, silence time.Duration, t Target, out *posture.Touch, speak func(*line, *info) error) error {
-	conn, err := p.Dialer.DialContext(ctx, "tcp", t.Address)
+// greetsInPlaintext reports whether a TLS handshake failed because the other
+// side greets as a NATS server does, in plaintext.
+func greetsInPlaintext(err error) bool {
+	var plain tls.RecordHeaderError
+	return errors.As(err, &plain) && string(plain.RecordHeader[:]) == "INFO "
+}
+
+func (p *Prober) openAfter(ctx context.Context, b *budget, silence time.Duration, t Target, out *posture.Touch, speak func(*line, *info) error) error {
+	conn, err := p.dial(ctx, b, t.Address)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = conn.Close() }() // nothing was promised over it
-	deadline, _ := ctx.Deadline()
-	if err := conn.SetDeadline(deadline); err != nil {
-		return err
-	}
 
 	l := newLine(conn, out)
-	spoke, err := speaks(l, silence, deadline)
+	spoke, err := speaks(l, b, silence)
 	if err != nil {
 		return err
 	}
@@ -165,10 +168,10 @@ func refusal(err error, out *posture.Touch) error {
 	return err
 }
 
-// speaks tells whether the door says something by itself.
-func speaks(l *line, silence time.Duration, deadline time.Time) (bool, error) {
+// speaks reports whether the listener says something by itself.
+func speaks(l *line, b *budget, silence time.Duration) (bool, error) {
 	wait := time.Now().Add(silence)
-	if wait.After(deadline) {
+	if deadline := b.deadline(); wait.After(deadline) {
 		wait = deadline
 	}
 	if err := l.SetReadDeadline(wait); err != nil {
@@ -176,12 +179,12 @@ func speaks(l *line, silence time.Duration, deadline time.Time) (bool, error) {
 	}
 	_, err := l.r.Peek(1)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		return false, l.SetReadDeadline(deadline)
+		return false, l.SetReadDeadline(b.deadline())
 	}
 	if err != nil {
 		return false, fmt.Errorf("the connection was closed without a word: %w", err)
 	}
-	return true, l.SetReadDeadline(deadline)
+	return true, l.SetReadDeadline(b.deadline())
 }
 
 func encrypt(ctx context.Context, conn net.Conn, t Target, out *posture.Touch) (*line, error) {

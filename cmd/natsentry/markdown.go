@@ -15,7 +15,11 @@ type markdownRenderer struct{ verbose bool }
 func (m markdownRenderer) report(w *bufio.Writer, r *finding.Report) error {
 	fmt.Fprintf(w, "# natsentry: %s\n\n%s.\n\n", escape(r.System), upper(escape(headline(r))))
 	doors, findings := totals(r)
-	fmt.Fprintf(w, "- Doors: %s\n- Findings: %s\n\n", doors, findings)
+	fmt.Fprintf(w, "- Doors: %s\n- Findings: %s\n", doors, findings)
+	for _, note := range r.Notes {
+		fmt.Fprintf(w, "- %s\n", upper(escape(note)))
+	}
+	fmt.Fprintln(w)
 	m.matrix(w, r)
 	m.gaps(w, r)
 	m.notAudited(w, r)
@@ -66,7 +70,7 @@ func (m markdownRenderer) matrix(w *bufio.Writer, r *finding.Report) {
 	}
 	fmt.Fprint(w, "| Cluster | Server | Version | Auth |")
 	for _, kind := range x.doors {
-		fmt.Fprintf(w, " %s |", kind)
+		fmt.Fprintf(w, " %s |", column(kind))
 	}
 	fmt.Fprint(w, "\n|---|---|---|---|"+strings.Repeat("---|", len(x.doors))+"\n")
 	for _, s := range x.servers {

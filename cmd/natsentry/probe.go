@@ -31,7 +31,9 @@ What kind of door it is shows by its banner. No credential is sent, nothing is
 joined or created, and an MQTT listener is left alone. Only touch what you are
 responsible for: a refused touch leaves an error line in the server's log.
 
-The exit codes are those of audit; an address that gave no verdict makes it 2.`,
+The exit codes are those of audit; an address that gave no verdict makes it 2.
+A listener that asks for a client certificate before it shows what it is, as
+routes and gateways with TLS do, is closed: no certificate was brought.`,
 		Example: `  natsentry probe n1.example.net:4222
   natsentry probe n1.example.net:4222 n1.example.net:6222 n1.example.net:8222
   natsentry probe --format json 10.0.0.7:4222`,
@@ -112,7 +114,7 @@ func strangersView(touches []posture.Touch) *posture.Snapshot {
 		if t.Access == posture.Unknown {
 			snap.Gaps = append(snap.Gaps, posture.Gap{Server: cmp.Or(t.ServerName, t.Address), ID: t.ServerID, Endpoint: "touch of " + t.Address + t.Path, Reason: t.Reason})
 		}
-		if t.ServerID == "" {
+		if t.ServerID == "" && t.Access == posture.Unknown {
 			silent++
 			continue
 		}
@@ -133,12 +135,12 @@ func touchedServer(snap *posture.Snapshot, t *posture.Touch) *posture.Server {
 	host, port, _ := net.SplitHostPort(t.Address)
 	number, _ := strconv.Atoi(port) // a service name is no number; the address is shown by the gap
 	for _, s := range snap.Servers {
-		if s.ID != t.ServerID {
+		if s.ID == "" || s.ID != t.ServerID {
 			continue
 		}
-		d := s.Door(t.Door)
+		d := s.Door(t.Kind())
 		if d == nil {
-			s.Doors = append(s.Doors, posture.Door{Kind: t.Door, On: posture.Yes, Host: host, Port: number})
+			s.Doors = append(s.Doors, posture.Door{Kind: t.Kind(), On: posture.Yes, Host: host, Port: number})
 			return s
 		}
 		if d.Host == host && d.Port == number {
@@ -147,7 +149,7 @@ func touchedServer(snap *posture.Snapshot, t *posture.Touch) *posture.Server {
 	}
 	s := &posture.Server{
 		ID: t.ServerID, Name: cmp.Or(clean(t.ServerName), t.Address), Version: clean(t.Version), State: posture.Answering,
-		Doors: []posture.Door{{Kind: t.Door, On: posture.Yes, Host: host, Port: number}},
+		Doors: []posture.Door{{Kind: t.Kind(), On: posture.Yes, Host: host, Port: number}},
 	}
 	snap.Servers = append(snap.Servers, s)
 	return s

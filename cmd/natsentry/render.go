@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -148,6 +149,9 @@ type matrixRow struct {
 
 func newMatrix(r *finding.Report, shown []posture.DoorKind) matrix {
 	var m matrix
+	if slices.ContainsFunc(r.Servers, func(s finding.ReportServer) bool { return doorOf(&s, posture.NoDoor) != nil }) {
+		shown = append(slices.Clone(shown), posture.NoDoor)
+	}
 	for _, kind := range shown {
 		used := len(r.Servers) == 0
 		for i := range r.Servers {
@@ -181,6 +185,10 @@ func newMatrix(r *finding.Report, shown []posture.DoorKind) matrix {
 	}
 	return m
 }
+
+// column is the name of a kind of listener. One whose kind is hidden is just a
+// listener.
+func column(kind posture.DoorKind) string { return cmp.Or(kind.String(), "listener") }
 
 func (m matrix) absentNames() string {
 	names := make([]string, len(m.absent))

@@ -71,6 +71,7 @@ func fleetReport() *finding.Report {
 			},
 			{Name: "hq", Role: "hub", Accounts: []string{"APP"}, Hosts: []string{}, KnownBy: []string{"n1"}, Reason: posture.OwnSystemAccount, Tried: []posture.Evidence{}},
 		}},
+		Notes: []string{"1 finding lowered: the listener is on loopback (--loopback-exposed)"},
 		Totals: finding.Totals{
 			Doors:    finding.DoorTotals{Open: 2, Closed: 3, Reported: 2, Unknown: 7, Off: 30},
 			Findings: finding.FindingTotals{Critical: 14, Warning: 2, Info: 2, Waived: 4},
@@ -155,7 +156,7 @@ func hostileReport() *finding.Report {
 			Name: hostile, Role: hostile, Accounts: []string{hostile}, Hosts: []string{hostile}, KnownBy: []string{hostile}, Reason: hostile, Tried: []posture.Evidence{{Source: hostile, Value: hostile}},
 		}}},
 		Totals:  finding.Totals{Doors: finding.DoorTotals{Open: 2, Unknown: 2, Off: 12}, Findings: finding.FindingTotals{Critical: 1, Info: 1, Waived: 1}},
-		Servers: []finding.ReportServer{s, s}, Findings: []finding.Finding{f, g, h},
+		Servers: []finding.ReportServer{s, s}, Findings: []finding.Finding{f, g, h}, Notes: []string{hostile},
 	}
 }
 
@@ -165,7 +166,7 @@ func emptyReport() *finding.Report {
 		Coverage: finding.Coverage{Expected: 1, Heard: 1, Gaps: []posture.Gap{}, NotAudited: []posture.Unaudited{}},
 		Totals:   finding.Totals{Doors: finding.DoorTotals{Closed: 1, Reported: 1, Unknown: 1, Off: 6}},
 		Servers:  []finding.ReportServer{{Name: "n1", ID: "N1", Version: "2.15.2", State: posture.Answering, AuthMode: posture.AuthStatic, Doors: reportDoors(posture.Closed)}},
-		Findings: []finding.Finding{},
+		Findings: []finding.Finding{}, Notes: []string{},
 	}
 }
 

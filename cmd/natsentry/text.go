@@ -67,6 +67,9 @@ func (t textRenderer) findings(w *bufio.Writer, r *finding.Report, full, accepte
 func (t textRenderer) totals(w *bufio.Writer, r *finding.Report) {
 	doors, findings := totals(r)
 	fmt.Fprintf(w, "\n%s %s\n%s %s\n", t.in(bold, "Doors:   "), doors, t.in(bold, "Findings:"), findings)
+	for _, note := range r.Notes {
+		t.paragraph(w, "", upper(clean(note))+".")
+	}
 }
 
 // tableStyle is a table without frames: narrow, and fit for copying.
@@ -88,7 +91,7 @@ func (t textRenderer) matrix(w *bufio.Writer, r *finding.Report) {
 	tw.SuppressTrailingSpaces()
 	head := table.Row{"CLUSTER", "SERVER", "VERSION", "AUTH"}
 	for _, kind := range m.doors {
-		head = append(head, strings.ToUpper(kind.String()))
+		head = append(head, strings.ToUpper(column(kind)))
 	}
 	tw.AppendRow(head)
 	for _, s := range m.servers {
