@@ -3,8 +3,10 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"os/user"
@@ -20,6 +22,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/natsentry/natsentry/agent/collect"
+	"github.com/natsentry/natsentry/agent/posture"
 	"github.com/natsentry/natsentry/service"
 )
 
@@ -93,6 +96,7 @@ type target struct {
 	redacted  string // the servers without any credential
 	explicit  bool   // somebody named the servers: a flag, a variable or a context
 	anonymous bool   // there is no credential of any kind
+	login     bool   // there are credentials beside a certificate, which a server must ask for
 	opts      []nats.Option
 	secrets   []string
 }
@@ -125,8 +129,8 @@ func (p *program) loadTarget(ctx context.Context) (*target, error) {
 			t.secrets = append(t.secrets, file)
 		}
 	}
-	t.anonymous = config.User()+config.Token()+config.Creds()+config.NKey()+config.UserJWT()+config.Certificate()+config.WindowsCertStore() == "" &&
-		!strings.Contains(t.servers, "@")
+	t.login = config.User()+config.Token()+config.Creds()+config.NKey()+config.UserJWT() != "" || strings.Contains(t.servers, "@")
+	t.anonymous = !t.login && config.Certificate()+config.WindowsCertStore() == ""
 	t.secrets = slices.DeleteFunc(t.secrets, func(s string) bool { return len(s) < 3 })
 	if err := readableServers(t.servers); err != nil {
 		return nil, err
@@ -220,13 +224,68 @@ func exists(file string) bool {
 	return err == nil && !info.IsDir()
 }
 
+// whereTo are the options that keep credentials where they belong. They go to
+// the servers that were named. A server that those speak of is as good only where
+// verified TLS shows that it is one of them.
+func (t *target) whereTo(timeout time.Duration) ([]nats.Option, error) {
+	var o nats.Options
+	for _, opt := range t.opts {
+		if err := opt(&o); err != nil {
+			return nil, t.scrub(err)
+		}
+	}
+	dialer := o.CustomDialer
+	if dialer == nil {
+		dialer = &net.Dialer{Timeout: timeout}
+	}
+	opts := []nats.Option{nats.SetCustomDialer(&guard{dialer: dialer})}
+	verified := (o.Secure || securely.MatchString(t.servers)) && (o.TLSConfig == nil || !o.TLSConfig.InsecureSkipVerify)
+	if !verified {
+		opts = append(opts, nats.IgnoreDiscoveredServers())
+	}
+	return opts, nil
+}
+
+// securely matches servers of which one is named with a scheme of TLS. Then the
+// client speaks TLS to all of them.
+var securely = regexp.MustCompile(`(^|,)\s*(tls|wss)://`)
+
+// unchecked reports that a server has taken credentials and checked none: it
+// accepts everybody. INFO shows that only together with the account: where there
+// is a no_auth_user, the first INFO does not ask for credentials that are checked
+// all the same.
+func (t *target) unchecked(nc *nats.Conn, timeout time.Duration) error {
+	if !t.login || nc.FlushTimeout(timeout) != nil || nc.AuthRequired() {
+		return nil
+	}
+	msg, err := nc.Request("$SYS.REQ.USER.INFO", nil, timeout)
+	if err != nil {
+		return nil // servers before 2.10 do not say; what is asked for next will show it
+	}
+	var who struct {
+		Data struct {
+			Account string `json:"account"`
+		} `json:"data"`
+	}
+	if json.Unmarshal(msg.Data, &who) != nil || who.Data.Account != posture.GlobalAccount || nc.AuthRequired() {
+		return nil
+	}
+	return fmt.Errorf("%s (%s) accepts everybody: your credentials were not checked\nname a server with --server that asks for credentials; `natsentry probe` shows what this one accepts",
+		clean(nc.ConnectedServerName()), redactServers(nc.ConnectedUrl()))
+}
+
 // connect opens the connection. refused, which may be nil, is told what goes
 // wrong on it later.
 func (p *program) connect(ctx context.Context, t *target, refused func(error)) (*nats.Conn, error) {
 	if refused == nil {
 		refused = func(error) {}
 	}
-	opts := append(slices.Clone(t.opts),
+	where, err := t.whereTo(p.connection.timeout)
+	if err != nil {
+		return nil, err
+	}
+	opts := append(slices.Clone(t.opts), where...)
+	opts = append(opts,
 		nats.Name(service.Name),
 		nats.Timeout(p.connection.timeout),
 		nats.MaxReconnects(-1),
@@ -243,10 +302,20 @@ func (p *program) connect(ctx context.Context, t *target, refused func(error)) (
 	result := make(chan outcome, 1)
 	go func() {
 		nc, err := nats.Connect(t.servers, opts...)
+		if err == nil {
+			if err = t.unchecked(nc, p.connection.timeout); err != nil {
+				nc.Close()
+				result <- outcome{nil, &answered{err}}
+				return
+			}
+		}
 		result <- outcome{nc, err}
 	}()
 	select {
 	case r := <-result:
+		if said := (*answered)(nil); errors.As(r.err, &said) {
+			return nil, t.scrub(said.error)
+		}
 		if r.err != nil {
 			return nil, t.unreachable(r.err)
 		}
@@ -260,6 +329,9 @@ func (p *program) connect(ctx context.Context, t *target, refused func(error)) (
 		return nil, errors.New("interrupted while connecting")
 	}
 }
+
+// answered is an error of a server that was reached.
+type answered struct{ error }
 
 // unreachable says what to do about a connection that did not come about.
 func (t *target) unreachable(err error) error {
@@ -278,6 +350,8 @@ func (t *target) unreachable(err error) error {
 		}
 	case strings.Contains(text, "x509:"), strings.Contains(text, "tls:"):
 		hint = "the TLS handshake failed: --tlsca names the authority to trust, --tlscert and --tlskey a client certificate, --tlsfirst is for servers that expect the handshake first"
+	case errors.Is(err, errPlaintext):
+		hint = "credentials are not sent in plaintext once a server has asked for TLS: look at the TLS of the others, with --tlsca for example, or name only servers that encrypt"
 	case errors.Is(err, nats.ErrTimeout), strings.Contains(text, "timeout"):
 		hint = "there was no answer in time: raise --timeout, or try another --server or --context"
 	default:
