@@ -300,6 +300,7 @@ func lintSection(hand, corpus, inline, manifests []answer) []byte {
 	say("%s%s%s\n", client.row("natsentry lint"), block.row("a block in the file"), flag.row("Auth Required: true"))
 	say("Of %d configurations with which a server starts, lint refuses none. Of %d with which\nit does not start here, lint refuses %d; the others want certificates, ports or folders\nthat lint does not look at.\n\n",
 		judged[0]+judged[1]+judged[2]+judged[3], bothRefuse+onlyServer, bothRefuse)
+	say("Beside these, every run of the tests has a grammar of the keys that decide who gets in\nwrite %d more configurations, and holds what lint says of them against a server and the\nsame stranger. Other seeds give others: `NATSENTRY_GRAMMAR_SEED=7 go test ./integration\n-run TestGrammar`.\n\n", grammarCases)
 	say("| Door | What lint does not know, and why | Verdicts |\n|---|---|--:|\n")
 	for _, key := range slices.Sorted(maps.Keys(unknowns)) {
 		door, reason, _ := strings.Cut(key, " | ")
