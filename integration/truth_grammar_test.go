@@ -52,7 +52,7 @@ func TestGrammar(t *testing.T) {
 	cases := make([]*written, 0, count)
 	for i := range count {
 		if only < 0 || i == only { // each has its own sequence of numbers
-			cases = append(cases, write1(t, dir, seed, i)) // before others run: nats-server keeps flags in a global variable
+			cases = append(cases, writeCase(t, dir, seed, i)) // before others run: nats-server keeps flags in a global variable
 		}
 	}
 	t.Parallel()
@@ -119,8 +119,8 @@ type written struct {
 	absent     bool                                       // some variables have no value for lint
 }
 
-// write1 writes one configuration, and reads it with nats-server's own code.
-func write1(t *testing.T, dir string, seed, number int) *written {
+// writeCase writes one configuration, and reads it with nats-server's own code.
+func writeCase(t *testing.T, dir string, seed, number int) *written {
 	t.Helper()
 	g := &grammar{Rand: rand.New(rand.NewPCG(uint64(seed), uint64(number))), dir: dir}
 	w := &written{name: fmt.Sprintf("%d-%d", seed, number), text: g.configuration(), args: g.flags()}
@@ -348,8 +348,11 @@ func (g *grammar) value(v string) string {
 const hash = `"$2a$04$P/.bd.7unw9Ew7yWJqXsl.f4oNRLQGvadEL2YnqQXbbb.IVQajRdK"`
 
 func (g *grammar) permissions() string {
-	return g.one(`permissions: { publish: "a.>", subscribe: "b" }`, `permissions: { publish: ">", subscribe: ">" }`, `permissions: { publish: { allow: [] } }`, `permissions: {}`,
-		`permissions: { publish: { deny: ">" }, subscribe: { deny: ">" } }`, `permissions: { subscribe: ["x"] }`)
+	return g.one(
+		`permissions: { publish: "a.>", subscribe: "b" }`, `permissions: { publish: ">", subscribe: ">" }`, `permissions: { publish: { allow: [] } }`,
+		`permissions: {}`,
+		`permissions: { publish: { deny: ">" }, subscribe: { deny: ">" } }`, `permissions: { subscribe: ["x"] }`,
+	)
 }
 
 func (g *grammar) user(name string) string {

@@ -78,7 +78,8 @@ func imageOf(ref string) image {
 		i.version = m[1]
 	}
 	if !slices.Contains(officialNames, name) {
-		i.why = fmt.Sprintf("%.60q is not the official image: its entrypoint may bring a configuration file and flags, which are not in the manifests", name)
+		i.why = fmt.Sprintf("%.60q is not the official image: its entrypoint may bring a configuration file and flags, "+
+			"which are not in the manifests", name)
 		return i
 	}
 	i.start = official

@@ -49,8 +49,9 @@ there. Nothing is connected to, either, unless --running names a server: then th
 file is compared with what that one runs, and told what a reload or restart does.
 
 A directory stands for its files *.conf, without those that others of them
-include or that are of other programs, and for its Kubernetes manifests; - stands for standard input. Variables
-come from --env-file, and otherwise from the environment.
+include or that are of other programs, and for its Kubernetes manifests; - stands
+for standard input. Variables come from --env-file, and otherwise from the
+environment.
 
 Kubernetes manifests, such as a rendered Helm chart, are read as the containers of
 nats-server see them: the configuration that each names, out of the ConfigMap or

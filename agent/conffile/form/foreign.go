@@ -59,8 +59,10 @@ var (
 	percent = regexp.MustCompile(`<%`)
 	dollar  = regexp.MustCompile(`[$%]\{`)
 
-	helmWords  = regexp.MustCompile(`\{\{-?\s*(?:[^}]*[\s(])?\.(?:Values|Release|Chart|Files|Capabilities)\b|\{\{-?\s*include\s`)
-	goWords    = regexp.MustCompile(`\{\{-?\s*(?:[.$]|/\*|\w+ +"|(?:if|range|with|else|end|block|define|template|not|and|or|eq|ne|len|index|printf|env|getenv|getv|key|keyOrDefault|secret|service|datasource|ds|tpl|default|quote|toYaml|toJson)\b\s*(?:[.$"(` + "`" + `]|-?\}\}|\w+\s+["$.]))`)
+	helmWords = regexp.MustCompile(`\{\{-?\s*(?:[^}]*[\s(])?\.(?:Values|Release|Chart|Files|Capabilities)\b|\{\{-?\s*include\s`)
+	goWords   = regexp.MustCompile(`\{\{-?\s*(?:[.$]|/\*|\w+ +"|(?:if|range|with|else|end|block|define|template|not|and|or|eq|ne|` +
+		`len|index|printf|env|getenv|getv|key|keyOrDefault|secret|service|datasource|ds|tpl|default|quote|toYaml|toJson)\b` +
+		`\s*(?:[.$"(` + "`" + `]|-?\}\}|\w+\s+["$.]))`)
 	mustaches  = regexp.MustCompile(`\{\{\{|\{\{[#/^>&!]`)
 	jinjaBlock = regexp.MustCompile(`\{%[-+]?\s*\w`)
 	erbBlock   = regexp.MustCompile(`<%[-=#%|]?`)
@@ -74,7 +76,9 @@ var (
 	composeKey  = regexp.MustCompile(`(?m)^["']?services["']?\s*:\s*(?:#.*)?$`)
 	composeWord = regexp.MustCompile(`(?m)^[ \t]+["']?(?:image|build|container_name|command|ports|depends_on)["']?\s*:`)
 	// Keys of the values of the official charts, and of charts that have it below them.
-	valuesKey = regexp.MustCompile(`(?m)^(?:nats|natsBox|config|container|podTemplate|statefulSet|configMap|reloader|promExporter|natsbox|auth|cluster|jetstream|replicaCount|image|fullnameOverride|nameOverride)\s*:\s*(?:[^\s{\[#].*)?(?:#.*)?$`)
+	valuesKey = regexp.MustCompile(`(?m)^(?:nats|natsBox|config|container|podTemplate|statefulSet|configMap|` +
+		`reloader|promExporter|natsbox|auth|cluster|jetstream|replicaCount|image|` +
+		`fullnameOverride|nameOverride)\s*:\s*(?:[^\s{\[#].*)?(?:#.*)?$`)
 )
 
 // Of recognises a text that is not a configuration by its form. What has no such
@@ -172,7 +176,7 @@ func bare(text string) string {
 			i += end
 		case starts && (c == '"' || c == '\''):
 			n := quoted(text[i:])
-			if s := text[i : i+n]; strings.Count(s, "{{") > strings.Count(s, "}}") || strings.Count(s, "<%") > strings.Count(s, "%>") || strings.Count(s, "{%") > strings.Count(s, "%}") {
+			if s := text[i : i+n]; opens(s, "{{", "}}") || opens(s, "{%", "%}") || opens(s, "<%", "%>") {
 				b.WriteString(s)
 			}
 			i += n
@@ -183,6 +187,11 @@ func bare(text string) string {
 		before = text[i-1]
 	}
 	return b.String()
+}
+
+// opens reports whether a placeholder begins in a text and does not end there.
+func opens(text, begin, end string) bool {
+	return strings.Count(text, begin) > strings.Count(text, end)
 }
 
 // quoted is the length of the string in quotes at the beginning of a text; of one

@@ -21,13 +21,17 @@ var (
 		logtime_utc trace_verbose trace_headers logfile_size_limit logfile_max_num allow_non_tls leafnodes`)
 	// ownBlocks are blocks that are its own by a key in them.
 	ownBlocks = map[string]map[string]bool{
-		"authorization": words(`user username pass password token timeout users default_permission default_permissions permissions auth_callout auth_hook proxy_required`),
-		"cluster":       words(`listen port host net authorization routes tls cluster_advertise advertise no_advertise connect_retries connect_backoff pool_size accounts compression`),
-		"gateway":       words(`listen port host net authorization tls advertise connect_retries gateways reject_unknown reject_unknown_cluster`),
-		"leaf":          words(`listen port host net authorization remotes reconnect tls advertise no_advertise compression`),
-		"websocket":     words(`listen port host net no_tls tls same_origin allowed_origins jwt_cookie user_cookie pass_cookie token_cookie no_auth_user handshake_timeout compression`),
-		"ws":            words(`listen port no_tls tls same_origin allowed_origins jwt_cookie no_auth_user`),
-		"mqtt":          words(`listen port host net tls no_auth_user ack_wait max_ack_pending js_domain stream_replicas consumer_replicas reject_qos2_publish downgrade_qos2_subscribe`),
+		"authorization": words(`user username pass password token timeout users default_permission default_permissions permissions
+			auth_callout auth_hook proxy_required`),
+		"cluster": words(`listen port host net authorization routes tls cluster_advertise advertise no_advertise
+			connect_retries connect_backoff pool_size accounts compression`),
+		"gateway": words(`listen port host net authorization tls advertise connect_retries gateways reject_unknown reject_unknown_cluster`),
+		"leaf":    words(`listen port host net authorization remotes reconnect tls advertise no_advertise compression`),
+		"websocket": words(`listen port host net no_tls tls same_origin allowed_origins
+			jwt_cookie user_cookie pass_cookie token_cookie no_auth_user handshake_timeout compression`),
+		"ws": words(`listen port no_tls tls same_origin allowed_origins jwt_cookie no_auth_user`),
+		"mqtt": words(`listen port host net tls no_auth_user ack_wait max_ack_pending
+			js_domain stream_replicas consumer_replicas reject_qos2_publish downgrade_qos2_subscribe`),
 	}
 	// accountKeys are those of an account.
 	accountKeys = words(`nkey imports exports jetstream users default_permissions mappings maps limits msg_trace trace_dest`)
