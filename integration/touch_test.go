@@ -369,6 +369,11 @@ accounts {
 		door        posture.DoorKind
 		sick, cured string
 	}{
+		{
+			"DOOR_002", posture.CauseHiddenUser, posture.Websocket,
+			sysAccount + "websocket { listen: \"{{addr \"websocket\"}}\", no_tls: true }\n",
+			users + "websocket { listen: \"{{addr \"websocket\"}}\", no_tls: true }\n",
+		},
 		{"DOOR_001", posture.CauseNoAuthUser, posture.Client, users + "no_auth_user: guest\n", users},
 		{
 			"DOOR_004", posture.CauseLeafNoAuth, posture.Leafnode,
