@@ -33,7 +33,7 @@ const addUsers = `accounts {
 `
 
 // addUsersKeepSystem closes a server whose system account is already named.
-const addUsersKeepSystem = `# beside the system account that is there:
+const addUsersKeepSystem = `# in the block accounts, beside $SYS, which is there:
 accounts {
   APP: { users: [ { user: app, password: "$2a$11$..." } ] }   # bcrypt: nats server passwd
 }
