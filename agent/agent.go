@@ -54,13 +54,18 @@ type State struct {
 	Snapshot *posture.Snapshot
 	Results  []check.Result    // every check on every subject, passes and unknowns too
 	Findings []finding.Finding // those that stand, worst first
+	Via      string            // the server that the questions went through: its name and address
 	Swept    bool              // it follows a sweep of the whole fleet, and not a look at some servers
 	Watch    posture.Cost      // of a sweep's state: what polls and looks took since the last one
 	Deaf     []string          // the event subjects that the user may not subscribe to
 }
 
 // Report writes the state down as a report.
-func (s *State) Report() *finding.Report { return finding.NewReport(s.Snapshot, s.Findings) }
+func (s *State) Report() *finding.Report {
+	r := finding.NewReport(s.Snapshot, s.Findings)
+	r.Via = s.Via
+	return r
+}
 
 // Sink is told what each sweep brings, and what looks between them change. Its
 // method is called from the agent's loop, one state at a time, and should not
@@ -299,6 +304,9 @@ func (a *Agent) judge(ctx context.Context, snap *posture.Snapshot, swept bool) *
 	results := check.Evaluate(snap, a.policy)
 	transitions := a.ledger.Apply(snap, results, &a.policy)
 	state := &State{Snapshot: snap, Results: results, Findings: a.ledger.Findings(), Swept: swept, Deaf: a.collector.Deaf()}
+	if address := a.nc.ConnectedAddr(); address != "" { // the URL may hold credentials
+		state.Via = a.nc.ConnectedServerName() + " at " + address
+	}
 	if swept {
 		state.Watch = a.collector.WatchCost()
 	}

@@ -19,6 +19,7 @@ type Report struct {
 	Epoch    uint64         `json:"epoch"`
 	Taken    time.Time      `json:"taken"`
 	Took     string         `json:"took"`
+	Via      string         `json:"via,omitempty"` // the server that the questions went through
 	Coverage Coverage       `json:"coverage"`
 	Totals   Totals         `json:"totals"`
 	Servers  []ReportServer `json:"servers"`

@@ -13,7 +13,11 @@ import (
 type markdownRenderer struct{ verbose bool }
 
 func (m markdownRenderer) report(w *bufio.Writer, r *finding.Report) error {
-	fmt.Fprintf(w, "# natsentry: %s\n\n%s.\n\n", escape(r.System), upper(escape(headline(r))))
+	fmt.Fprintf(w, "# natsentry: %s\n\n%s.", escape(r.System), upper(escape(headline(r))))
+	if r.Via != "" {
+		fmt.Fprintf(w, " Connected to %s.", escape(r.Via))
+	}
+	fmt.Fprint(w, "\n\n")
 	doors, findings := totals(r)
 	fmt.Fprintf(w, "- Doors: %s\n- Findings: %s\n", doors, findings)
 	for _, note := range r.Notes {

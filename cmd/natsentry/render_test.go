@@ -71,6 +71,7 @@ func fleetReport() *finding.Report {
 			},
 			{Name: "hq", Role: "hub", Accounts: []string{"APP"}, Hosts: []string{}, KnownBy: []string{"n1"}, Reason: posture.OwnSystemAccount, Tried: []posture.Evidence{}},
 		}},
+		Via:   "n1 at 10.0.0.1:4222",
 		Notes: []string{"1 finding lowered: the listener is on loopback (--loopback-exposed)"},
 		Totals: finding.Totals{
 			Doors:    finding.DoorTotals{Open: 2, Closed: 3, Reported: 2, Unknown: 7, Off: 30},
@@ -156,7 +157,7 @@ func hostileReport() *finding.Report {
 			Name: hostile, Role: hostile, Accounts: []string{hostile}, Hosts: []string{hostile}, KnownBy: []string{hostile}, Reason: hostile, Tried: []posture.Evidence{{Source: hostile, Value: hostile}},
 		}}},
 		Totals:  finding.Totals{Doors: finding.DoorTotals{Open: 2, Unknown: 2, Off: 12}, Findings: finding.FindingTotals{Critical: 1, Info: 1, Waived: 1}},
-		Servers: []finding.ReportServer{s, s}, Findings: []finding.Finding{f, g, h}, Notes: []string{hostile},
+		Servers: []finding.ReportServer{s, s}, Findings: []finding.Finding{f, g, h}, Notes: []string{hostile}, Via: hostile,
 	}
 }
 

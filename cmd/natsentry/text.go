@@ -30,6 +30,9 @@ type textRenderer struct {
 func (t textRenderer) report(w *bufio.Writer, r *finding.Report) error {
 	fmt.Fprintf(w, "%s\n\n", t.in(bold, headline(r)))
 	t.matrix(w, r)
+	if r.Via != "" {
+		fmt.Fprintf(w, "Connected to %s.\n", clean(r.Via))
+	}
 	t.findings(w, r, t.group, t.waived)
 	t.gaps(w, r)
 	t.notAudited(w, r)
