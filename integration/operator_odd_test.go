@@ -168,3 +168,28 @@ leafnodes { remotes: [ { url: "nats-leaf://{{addr "hub" "leafnode"}}", credentia
 	// Its user is one of the account, and judged like any other.
 	judgeInside(t, state, op.App.Public, map[string]check.Outcome{"JWT_030": check.Fail, "JWT_032": check.Pass, "JWT_034": check.Fail})
 }
+
+// TestMQTTLoginByJWT: a device's password is the JWT of a bearer. That does not
+// make the listener an open one.
+func TestMQTTLoginByJWT(t *testing.T) {
+	t.Parallel()
+	op := must(fleet.NewOperator())
+	if err := op.Sign(&op.App, func(c *jwt.AccountClaims) {
+		c.Limits.JetStreamLimits = jwt.JetStreamLimits{MemoryStorage: -1, DiskStorage: -1, Streams: -1, Consumer: -1}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	s := start(t, fleet.Spec{Name: "n1", Config: jetstream + op.Config() + mqtt + "}\n"}).Server("n1")
+	bearer, _ := mustUser(op.App.User("device", func(c *jwt.UserClaims) {
+		c.BearerToken = true
+		c.AllowedConnectionTypes.Add(jwt.ConnectionTypeMqtt)
+	}))
+	comeByMQTT(t, s, "device", "anything", bearer)
+	state := sweep(t, probing(t, connect(t, s.URL(), auditorOf(&op.System))))
+	if d := state.Snapshot.Servers[0].Door(posture.MQTT); d.Access == posture.Open {
+		t.Errorf("the MQTT listener is %s: %v", d.Access, d.Evidence)
+	}
+	// The server shows the name that the device gave, and no JWT: who it is stays
+	// unknown, and nothing passes.
+	judgeInside(t, state, op.App.Public, map[string]check.Outcome{"JWT_032": check.Unknown, "JWT_030": check.Unknown, "JWT_034": check.Unknown})
+}
