@@ -227,23 +227,24 @@ func exists(file string) bool {
 // whereTo are the options that keep credentials where they belong. They go to
 // the servers that were named. A server that those speak of is as good only where
 // verified TLS shows that it is one of them.
-func (t *target) whereTo(timeout time.Duration) ([]nats.Option, error) {
+func (t *target) whereTo(timeout time.Duration) ([]nats.Option, *guard, error) {
 	var o nats.Options
 	for _, opt := range t.opts {
 		if err := opt(&o); err != nil {
-			return nil, t.scrub(err)
+			return nil, nil, t.scrub(err)
 		}
 	}
 	dialer := o.CustomDialer
 	if dialer == nil {
 		dialer = &net.Dialer{Timeout: timeout}
 	}
-	opts := []nats.Option{nats.SetCustomDialer(&guard{dialer: dialer})}
+	g := &guard{dialer: dialer}
+	opts := []nats.Option{nats.SetCustomDialer(g)}
 	verified := (o.Secure || securely.MatchString(t.servers)) && (o.TLSConfig == nil || !o.TLSConfig.InsecureSkipVerify)
 	if !verified {
 		opts = append(opts, nats.IgnoreDiscoveredServers())
 	}
-	return opts, nil
+	return opts, g, nil
 }
 
 // securely matches servers of which one is named with a scheme of TLS. Then the
@@ -280,7 +281,7 @@ func (p *program) connect(ctx context.Context, t *target, refused func(error)) (
 	if refused == nil {
 		refused = func(error) {}
 	}
-	where, err := t.whereTo(p.connection.timeout)
+	where, g, err := t.whereTo(p.connection.timeout)
 	if err != nil {
 		return nil, err
 	}
@@ -315,6 +316,9 @@ func (p *program) connect(ctx context.Context, t *target, refused func(error)) (
 	case r := <-result:
 		if said := (*answered)(nil); errors.As(r.err, &said) {
 			return nil, t.scrub(said.error)
+		}
+		if errors.Is(r.err, nats.ErrNoServers) && g.rejected.Load() {
+			r.err = nats.ErrAuthorization // the client forgets it when the next server does not listen
 		}
 		if r.err != nil {
 			return nil, t.unreachable(r.err)

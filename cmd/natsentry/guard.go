@@ -17,8 +17,9 @@ var errPlaintext = errors.New("the server does not encrypt, although another ser
 // guard watches how servers greet, before anything is sent to them. Once one of
 // them has asked for TLS, no other one is spoken to in plaintext.
 type guard struct {
-	dialer nats.CustomDialer
-	secure atomic.Bool
+	dialer   nats.CustomDialer
+	secure   atomic.Bool
+	rejected atomic.Bool // one has rejected the credentials, as far as plaintext shows
 }
 
 func (g *guard) Dial(network, address string) (net.Conn, error) {
@@ -48,7 +49,11 @@ func (c *greeted) Read(p []byte) (int, error) {
 		c.left = c.left[n:]
 		return n, nil
 	}
-	return c.Conn.Read(p)
+	n, err := c.Conn.Read(p)
+	if bytes.HasPrefix(p[:n], []byte("-ERR 'Authorization Violation'")) {
+		c.guard.rejected.Store(true)
+	}
+	return n, err
 }
 
 // greeting reads the first line. A server that speaks TLS or HTTP first is left

@@ -92,6 +92,19 @@ func TestCredentialsStayWithNamedServers(t *testing.T) {
 	}
 }
 
+// TestRejectedAndAbsent: of two servers that were named one rejects the
+// credentials, the other does not listen. Either may be asked first.
+func TestRejectedAndAbsent(t *testing.T) {
+	t.Parallel()
+	url := startFleet(t, fleet.Spec{Name: "n1", Config: closedSystem}).Server("n1").URL()
+	for range 8 {
+		r := exec(t, "audit", "--no-context", "--server", url+",nats://127.0.0.1:1", "--user", "admin", "--password", "hunter2")
+		if r.code != exitUsageOrConn || !strings.Contains(r.stderr, "refused the credentials") {
+			t.Errorf("exit code %d: %s", r.code, r.stderr)
+		}
+	}
+}
+
 // TestUncheckedCredentials: who brings credentials does not work with a server that
 // takes any. Whether it does is decided by what real servers do.
 func TestUncheckedCredentials(t *testing.T) {
