@@ -2,12 +2,15 @@ package main
 
 import (
 	"encoding/json"
+	"flag"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/natsentry/natsentry/agent/finding"
 	"github.com/natsentry/natsentry/agent/posture"
@@ -295,4 +298,64 @@ func TestFixFromHostileReport(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	printable(t, r.stdout+r.stderr)
+}
+
+// A server that was started with flags alone has no file to include in, and
+// nothing to reload.
+func TestFixOfAServerWithFlags(t *testing.T) {
+	report := oneServer("2.15.3", posture.AuthNone, posture.CauseNoConfig, listens(posture.Client, "10.0.0.1:4222"), listens(posture.Route, "10.0.0.1:6222"))
+	text, err := json.Marshal(report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		want []string
+	}{
+		{nil, []string{"start it with -c auth.conf beside the flags", "Start it again so", "natsentry probe 10.0.0.1:4222"}},
+		{[]string{"--mode", "nkey,route"}, []string{"write a configuration file", "Take --cluster", "natsentry probe 10.0.0.1:4222 10.0.0.1:6222"}},
+	} {
+		args := append([]string{"fix", "f1", "--dir", filepath.Join(t.TempDir(), "fix"), "--from", "-"}, c.args...)
+		r := execIn(t.Context(), t, func(p *program) { p.stdin = strings.NewReader(string(text)) }, args...)
+		printed := strings.Join(strings.Fields(r.stdout), " ")
+		for _, want := range c.want {
+			if r.code != 0 || !strings.Contains(printed, want) {
+				t.Errorf("%v: there is no %q in %+v", c.args, want, r)
+			}
+		}
+		for _, not := range []string{"Reload,", "beside the configuration file of the server", "signal reload"} {
+			if strings.Contains(printed, not) {
+				t.Errorf("%v: it says %q:\n%s", c.args, not, r.stdout)
+			}
+		}
+	}
+}
+
+// A cluster URL on the command line without a user takes the user and password
+// of the configuration away, which is why the steps move it into the file.
+func TestClusterFlagTakesThePasswordAway(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "nats.conf")
+	if err := os.WriteFile(file, []byte("cluster { name: c, listen: \"127.0.0.1:6222\", authorization { user: route, password: route } }\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		flags []string
+		want  string
+	}{{nil, "route"}, {[]string{"--cluster", "nats://127.0.0.1:6222"}, ""}} {
+		opts, err := server.ConfigureOptions(flag.NewFlagSet("nats-server", flag.ContinueOnError), append([]string{"-c", file}, c.flags...), nil, nil, nil)
+		if err != nil || opts.Cluster.Username != c.want {
+			t.Errorf("%v: %+v, %v", c.flags, opts, err)
+		}
+	}
+}
+
+// The modes that leave users as they are need to know which have no password.
+func TestFixNeedsTheConfiguration(t *testing.T) {
+	for _, mode := range []string{"no-auth-user", "websocket", "mqtt"} {
+		dir := filepath.Join(t.TempDir(), "fix")
+		r := exec(t, "fix", "--dir", dir, "--mode", mode)
+		if r.code != exitUsageOrConn || !strings.Contains(r.stderr, "--config FILE") || exists(dir) {
+			t.Errorf("%s: %+v", mode, r)
+		}
+	}
 }
