@@ -142,6 +142,14 @@ func TestLintNeverStarts(t *testing.T) {
 		{"gateway { name: g, listen: 127.0.0.1:-1, advertise: \"x:y\" }\n", "gateway.advertise is not a valid HOST:PORT"},
 		{fmt.Sprintf(cluster, ", advertise: \"x:y\""), "cluster.advertise is not a valid HOST:PORT"},
 		{"websocket { listen: 127.0.0.1:-1, no_tls: true, advertise: \"x:y\" }\n", "websocket.advertise is not a valid HOST:PORT"},
+		// What looks like a variable: HOME is one here, {HOME} is not
+		{"authorization { token: ${HOME} }\n", "braces are not a form of variable"},
+		{"authorization { user: a, password: ${HOME} }\n", "braces are not a form of variable"},
+		{"authorization { users: [ { user: a, password: ${HOME} } ] }\n", "braces are not a form of variable"},
+		{"http: ${HOME}\n", "braces are not a form of variable"},
+		{"authorization { token: $(HOME) }\n", "braces are not a form of variable"},
+		{"authorization { token: $HOME/x }\n", "cannot be a part of a value"},
+		{"authorization { token: \"${HOME}\" }\n", ""},
 		// What runs although nobody can connect
 		{"leafnodes { listen: 127.0.0.1:-1, tls { handshake_first: true } }\n", ""},
 		{"tls {}\n", ""},
