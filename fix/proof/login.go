@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
 
@@ -179,15 +178,9 @@ func accountOf(srv *fleet.Server, nc *nats.Conn) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	connz, err := srv.Embedded().Connz(&server.ConnzOptions{CID: cid, Username: true})
-	if err != nil {
-		return "", err
-	}
-	if len(connz.Conns) != 1 {
-		return "", fmt.Errorf("the server shows %d connections of that id", len(connz.Conns))
-	}
+	account, err := srv.AccountOf(cid)
 	// Servers leave the global account out.
-	return cmp.Or(connz.Conns[0].Account, posture.GlobalAccount), nil
+	return cmp.Or(account, posture.GlobalAccount), err
 }
 
 // hearer dials connections on which a failed write is no error: a server that

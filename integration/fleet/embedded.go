@@ -144,3 +144,16 @@ func (l embeddedLog) Tracef(format string, v ...any) {
 		l.to.Tracef(format, v...)
 	}
 }
+
+// AccountOf returns the account of an embedded server's connection, "" for the
+// global one.
+func (s *Server) AccountOf(cid uint64) (string, error) {
+	connz, err := s.Embedded().Connz(&server.ConnzOptions{CID: cid, Username: true})
+	if err != nil {
+		return "", err
+	}
+	if len(connz.Conns) != 1 {
+		return "", fmt.Errorf("the server shows %d connections of id %d", len(connz.Conns), cid)
+	}
+	return connz.Conns[0].Account, nil
+}
