@@ -64,15 +64,15 @@ func (o *operator) account(change func(*jwt.AccountClaims)) {
 func sentinelCases() []sentinelCase {
 	const open, closed, unknown = posture.Open, posture.Closed, posture.Unknown
 	// In a MEMORY resolver there is nothing but the preload.
-	memory := func(make func(t *testing.T, op *operator) string) func(*testing.T, *operator) string {
+	memory := func(issue func(t *testing.T, op *operator) string) func(*testing.T, *operator) string {
 		return func(t *testing.T, op *operator) string {
-			sentinel := make(t, op)
+			sentinel := issue(t, op)
 			return op.MemoryConfig() + "default_sentinel: " + sentinel + "\n"
 		}
 	}
-	full := func(make func(t *testing.T, op *operator) string) func(*testing.T, *operator) string {
+	full := func(issue func(t *testing.T, op *operator) string) func(*testing.T, *operator) string {
 		return func(t *testing.T, op *operator) string {
-			sentinel := make(t, op)
+			sentinel := issue(t, op)
 			return op.Config() + "default_sentinel: " + sentinel + "\n"
 		}
 	}
@@ -140,13 +140,13 @@ func sentinelCases() []sentinelCase {
 			l.BearerToken = true
 			l.AllowedConnectionTypes.Add(jwt.ConnectionTypeWebsocket)
 		})), client: closed, leaf: closed, why: "this way"},
-		{name: "no bearer, and a key that is not scoped", config: memory(func(t *testing.T, op *operator) string {
+		{name: "no bearer, and a key that is not scoped", config: memory(func(_ *testing.T, op *operator) string {
 			must(op.App.SigningKey())
 			op.account(nil)
 			token, _ := op.user(&op.App, "sentinel", func(c *jwt.UserClaims) { c.SetScoped(true) })
 			return token
 		}), client: closed, leaf: closed, why: "signature"},
-		{name: "a bearer of a scoped key", config: memory(func(t *testing.T, op *operator) string {
+		{name: "a bearer of a scoped key", config: memory(func(_ *testing.T, op *operator) string {
 			key := must(nkeys.CreateAccount())
 			scope := jwt.NewUserScope()
 			scope.Key, scope.Template.BearerToken = must(key.PublicKey()), true

@@ -85,11 +85,11 @@ func TestKilledServerComesBack(t *testing.T) {
 // judged when it comes, not at the next scan.
 func TestUpgradeIsHeard(t *testing.T) {
 	t.Parallel()
-	old, new := binary(t, "v2.14.5"), binary(t, fleet.Linked)
+	before, after := binary(t, "v2.14.5"), binary(t, fleet.Linked)
 	spec := func(name, other string) fleet.Spec {
-		return fleet.Spec{Name: name, Binary: old, Config: closedApp + clustered("c", "n1", other)}
+		return fleet.Spec{Name: name, Binary: before, Config: closedApp + clustered("c", "n1", other)}
 	}
-	f := start(t, fleet.Spec{Name: "n1", Binary: old, Config: closedApp + clustered("c", "n2", "n3")}, spec("n2", "n3"), spec("n3", "n2"))
+	f := start(t, fleet.Spec{Name: "n1", Binary: before, Config: closedApp + clustered("c", "n2", "n3")}, spec("n2", "n3"), spec("n3", "n2"))
 	waitActive(t, f, f.Server("n1"), 3)
 	v := keepWatch(t, connectSys(t, f.Server("n1"), quick...), time.Second, nil)
 	if o := group(v.State(), "FLEET_007"); o != check.Pass {
@@ -101,7 +101,7 @@ func TestUpgradeIsHeard(t *testing.T) {
 		if err := end(s); err != nil {
 			t.Fatal(err)
 		}
-		s.SetBinary(new)
+		s.SetBinary(after)
 		if err := s.Restart(t.Context()); err != nil {
 			t.Fatal(err)
 		}

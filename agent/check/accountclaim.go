@@ -141,7 +141,7 @@ var jwt014 = &Check{
 	Title:    "account allows bearer users",
 	Doc:      "A bearer user's JWT is all it takes to log in: it needs no key, and every server, proxy, log and CONNECT event that sees it once can use it. An account without disallow_bearer takes such users, whoever of its signers makes one. That is how nsc makes accounts, so it is reported once for all of them; JWT_032 warns of bearers that are connected.",
 	Together: "that may have bearer users",
-	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, a Account, c claimed) Verdict {
+	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, _ Account, c claimed) Verdict {
 		if !c.claim.BearerUsers {
 			return pass("bearer users are turned away")
 		}
@@ -187,7 +187,7 @@ var jwt016 = &Check{
 	Together: "without limits",
 	Title:    "account without limits",
 	Doc:      "Nothing keeps one account's clients from taking all connections, subscriptions and bandwidth of the servers. Limits of connections, leafnodes, subscriptions, data and payload count; any one of them will do. That is how nsc makes accounts, so it is reported once for all of them.",
-	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, a Account, c claimed) Verdict {
+	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, _ Account, c claimed) Verdict {
 		if c.claim.Limited {
 			return pass("something is limited")
 		}

@@ -429,6 +429,7 @@ func (j *judge) nobodyTrusted(l *listener) answer {
 		a.cause = posture.CauseNoTrustedKey
 	case posture.Leafnode:
 		a.cause = posture.CauseLeafNoAuth
+	default: // the others take the client listener's authentication
 	}
 	return a
 }

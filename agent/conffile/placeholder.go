@@ -56,7 +56,7 @@ func (r *reading) notePlaceholders() {
 			}
 		case *syntax.Map:
 			for _, e := range v.Entries {
-				if key := canonical(e.Key); e.Replaced == nil && !(named(path) && last(path) != "accounts") {
+				if key := canonical(e.Key); e.Replaced == nil && (!named(path) || last(path) == "accounts") {
 					if named(path) {
 						key = e.Key
 					}

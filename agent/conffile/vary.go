@@ -319,6 +319,7 @@ func (r *reading) addressUnset(kind posture.DoorKind) (host, port bool) {
 		return both || unset("host"), both || unset("http_port", "https_port")
 	case posture.Profile:
 		return unset("host", "listen"), unset("prof_port")
+	default:
 	}
 	both := unset(in+"listen", strings.TrimSuffix(in, "."))
 	return both || unset(in+"host"), both || unset(in+"port")

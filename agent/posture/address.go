@@ -139,5 +139,5 @@ func (d *Door) Elsewhere() string {
 // elsewhere tells whether an address is another one than VARZ gives.
 func (d *Door) elsewhere(hostPort string) bool {
 	said := d.Address()
-	return hostPort != "" && said != "" && hostPort != said && !(d.wildcard() && portOf(hostPort) == portOf(said))
+	return hostPort != "" && said != "" && hostPort != said && (!d.wildcard() || portOf(hostPort) != portOf(said))
 }

@@ -130,7 +130,9 @@ func TestCompareFollowsAReload(t *testing.T) {
 	}
 	steps := []*Server{
 		at(100, 1, Open), at(100, 1, Open),
-		at(100, 2, Unknown), at(100, 2, Closed), {ID: "A"}, at(100, 2, Closed), // it is loading, and once it does not answer
+		at(100, 2, Unknown), at(100, 2, Closed),
+		{ID: "A"},
+		at(100, 2, Closed), // it is loading, and once it does not answer
 		at(200, 2, Unknown), at(200, 2, Closed),
 		at(300, 3, Unknown), // again, at once
 	}

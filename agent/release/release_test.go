@@ -37,8 +37,13 @@ func TestNewer(t *testing.T) {
 		version, than string
 		want          bool
 	}{
-		{"2.15.4", "2.15.3", true}, {"2.16.0-RC.1", "2.15.3", true}, {"unknown", "2.15.3", true},
-		{"2.15.3", "2.15.3", false}, {"2.15.3-RC.1", "2.15.3", false}, {"2.14.10", "2.15.3", false}, {"", "2.15.3", false},
+		{"2.15.4", "2.15.3", true},
+		{"2.16.0-RC.1", "2.15.3", true},
+		{"unknown", "2.15.3", true},
+		{"2.15.3", "2.15.3", false},
+		{"2.15.3-RC.1", "2.15.3", false},
+		{"2.14.10", "2.15.3", false},
+		{"", "2.15.3", false},
 	} {
 		if got := release.Newer(c.version, c.than); got != c.want {
 			t.Errorf("%q is newer than %s: %t", c.version, c.than, got)

@@ -64,13 +64,11 @@ func (c *greeted) greeting() error {
 	if err != nil {
 		return err
 	}
-	line := first
+	var line []byte
 	if first[0] == 'I' {
 		if line, err = r.ReadBytes('\n'); err != nil {
 			return err
 		}
-	} else {
-		line = nil
 	}
 	rest, err := r.Peek(r.Buffered())
 	if err != nil {

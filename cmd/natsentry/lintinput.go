@@ -85,7 +85,10 @@ func (in *lintInput) text(name string, text []byte, yaml bool) error {
 		in.held = true
 		return in.set.Add(name, text)
 	}
-	f, foreign := form.Foreign{}, false
+	var (
+		f       form.Foreign
+		foreign bool
+	)
 	switch {
 	case yaml || manifest.Template(text) && bytes.Contains(text, []byte("apiVersion")) || in.looksYAML(name, text):
 		if f, foreign = form.OfYAML(text); !foreign {
