@@ -2,7 +2,6 @@ package integration
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -160,9 +159,7 @@ func writeCase(t *testing.T, dir string, seed, number int) *written {
 
 // optionsOf reads a configuration with nats-server's own code, once for each server.
 func optionsOf(file string, args []string) func() (*server.Options, error) {
-	none := func() {}
-	o, err := server.ConfigureOptions(flag.NewFlagSet("nats-server", flag.ContinueOnError), append(slices.Clone(args), "-c", file), none, none, none)
-	server.FlagSnapshot = nil
+	o, err := fleet.Options(append(slices.Clone(args), "-c", file)...)
 	return func() (*server.Options, error) { return o, err }
 }
 

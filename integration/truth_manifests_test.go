@@ -1,7 +1,6 @@
 package integration
 
 import (
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/natsentry/natsentry/agent/manifest"
+	"github.com/natsentry/natsentry/integration/fleet"
 )
 
 // The manifests in testdata are about what the official Helm chart renders, and
@@ -117,9 +117,7 @@ func manifestCase(t *testing.T, name string, c *manifest.Configuration, includes
 			}
 		}
 	}
-	none := func() {}
-	o, err := server.ConfigureOptions(flag.NewFlagSet("nats-server", flag.ContinueOnError), slices.Clone(args), none, none, none)
-	server.FlagSnapshot = nil // or all servers of this process would go by it when they reload
+	o, err := fleet.Options(slices.Clone(args)...)
 	if err != nil {
 		t.Fatalf("%s: %v", name, err)
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"flag"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -10,11 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
-
 	"github.com/natsentry/natsentry/agent/finding"
 	"github.com/natsentry/natsentry/agent/posture"
 	"github.com/natsentry/natsentry/fix"
+	"github.com/natsentry/natsentry/integration/fleet"
 )
 
 // within lists what is in a directory and below, for their owner only.
@@ -342,7 +340,7 @@ func TestClusterFlagTakesThePasswordAway(t *testing.T) {
 		flags []string
 		want  string
 	}{{nil, "route"}, {[]string{"--cluster", "nats://127.0.0.1:6222"}, ""}} {
-		opts, err := server.ConfigureOptions(flag.NewFlagSet("nats-server", flag.ContinueOnError), append([]string{"-c", file}, c.flags...), nil, nil, nil)
+		opts, err := fleet.Options(append([]string{"-c", file}, c.flags...)...)
 		if err != nil || opts.Cluster.Username != c.want {
 			t.Errorf("%v: %+v, %v", c.flags, opts, err)
 		}
