@@ -86,9 +86,9 @@ var jwt010 = &Check{
 	},
 	Remedies: map[posture.Cause]Remedy{
 		causeOtherAccount: {Text: "Put the JWT of the account under its own key (`nsc generate config --mem-resolver` writes the block), and reload. Users of the account that the key names cannot log in until then."},
-		causeIdentityKey:  {Text: "The operator insists on signing keys, and its identity key has signed the account. Sign it anew by a signing key: `nsc edit account NAME -K SIGNING_KEY` with any change. " + pushed + "Its users can log in again at once."},
-		causeSelfSigned:   {Text: "The account has signed itself, as `nsc add account` does without an operator. Have the operator sign it: `nsc import account --file FILE --overwrite` re-issues it under the current operator. " + pushed + "Its users can log in then."},
-		causeUnknownIssuer: {Text: "Find out who signed it. If the key was retired, sign the account anew: `nsc edit account NAME -K SIGNING_KEY` with any change. " + pushed +
+		causeIdentityKey:  {Text: "The operator insists on signing keys, and its identity key has signed the account. Sign it anew by a signing key: `nsc edit account NAME --tag signed -K SIGNING_KEY` (nsc signs where something changes). " + pushed + "Its users can log in again at once."},
+		causeSelfSigned:   {Text: "The account has signed itself, as `nsc add account` does without an operator. Have the operator sign it: `nsc import account --file NAME.jwt --overwrite` re-issues it under the current operator. " + pushed + "Its users can log in then."},
+		causeUnknownIssuer: {Text: "Find out who signed it. If the key was retired, sign the account anew: `nsc edit account NAME --tag signed -K SIGNING_KEY` (nsc signs where something changes). " + pushed +
 			"If it is an account of another operator, somebody with a user of the system account has pushed it: remove it with `nsc push --account-removal KEY` (servers with `allow_delete: true` only, and the users of that account are disconnected), and find out who may push."},
 	},
 	Refs: []string{refOperator, refResolver},

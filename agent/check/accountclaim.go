@@ -104,7 +104,7 @@ var jwt012 = &Check{
 		return common(reported(c.source, "no signing_keys"))
 	}),
 	Remedy: Remedy{Text: "`nsc edit account NAME --sk generate` makes one; `nsc edit signing-key --account NAME --sk generate --role ROLE --allow-pub SUBJECTS --allow-sub SUBJECTS` makes one that prescribes what its users may do. " + pushed +
-		"Connected clients stay. Then sign the users anew by it (`nsc add user -K SIGNING_KEY`), and take the identity key offline."},
+		"Connected clients stay. Then sign the users anew by it and give the clients their new credentials: `nsc edit user --account NAME --name USER --tag signed -K SIGNING_KEY`; a key with a role takes only new users, `nsc add user --account NAME --name USER -K ROLE`. At last take the identity key offline."},
 	Refs: []string{refSigningKeys},
 }
 
@@ -176,9 +176,9 @@ var jwt015 = &Check{
 		return v
 	}),
 	Remedies: map[posture.Cause]Remedy{
-		causeScopedKey: {Text: "Give the role its permissions: `nsc edit signing-key --account NAME --sk KEY --allow-pub SUBJECTS --allow-sub SUBJECTS`. " + pushed + "They hold for its users at once, also for those who are connected."},
+		causeScopedKey: {Text: "Give the role its permissions: `nsc edit signing-key --account NAME --sk KEY --rm '>' --allow-pub SUBJECTS --allow-sub SUBJECTS`. " + pushed + "They hold for its users at once, also for those who are connected."},
 	},
-	Remedy: Remedy{Text: "`nsc edit account NAME --allow-pub SUBJECTS --allow-sub SUBJECTS` sets what users without permissions of their own may do. " + pushed + "It holds at once, also for those who are connected: see first which of them need more, and give them permissions of their own."},
+	Remedy: Remedy{Text: "`nsc edit account NAME --rm '>' --allow-pub SUBJECTS --allow-sub SUBJECTS` sets what users without permissions of their own may do. " + pushed + "It holds at once, also for those who are connected: see first which of them need more, and give them permissions of their own."},
 	Refs:   []string{refOperator},
 }
 
@@ -217,7 +217,7 @@ var jwt017 = &Check{
 		}
 		return fail("", "account %s has %s for everybody", title(a.Name, a.ID), count(n, "export")).with(NoSeverity, public...)
 	}),
-	Remedy: Remedy{Text: "First give each account that imports it today an activation: `nsc generate activation --account NAME --subject SUBJECT --target-account KEY`, and there `nsc delete import` and `nsc add import --token FILE`. Then `nsc edit export --account NAME --subject SUBJECT --private`. " + pushed + "Imports without an activation stop at once."},
+	Remedy: Remedy{Text: "Make it private, and do not push it yet: `nsc edit export --account NAME --subject SUBJECT --private`. Give each account that imports it today an activation, which nsc makes for private exports only: `nsc generate activation --account NAME --subject SUBJECT --target-account KEY --output-file FILE`, `nsc delete import --account IMPORTER --subject SUBJECT`, `nsc add import --account IMPORTER --token FILE`. Push the importers first (`nsc push --account IMPORTER`), and the exporter last. " + pushed + "Imports without an activation stop at once."},
 	Refs:   []string{refNscStreams},
 }
 
@@ -274,16 +274,18 @@ var jwt018 = &Check{
 	}),
 	Remedies: map[posture.Cause]Remedy{
 		causeNoActivation:   {Text: "The export is private. " + activate},
-		causeActRevoked:     {Text: "Ask the exporter whether that was meant. If not: `nsc revocations delete-activation --account EXPORTER --subject SUBJECT --target-account KEY`. If so, remove the import: `nsc delete import`. " + pushed},
+		causeActRevoked:     {Text: "Ask the exporter whether that was meant. If not: `nsc revocations delete-activation --account EXPORTER --subject SUBJECT --target-account KEY`, and `nsc push --account EXPORTER`. If so, remove the import: " + deleteImport + pushed},
 		causeActRotated:     {Text: "The exporter has replaced the signing key. " + activate},
-		causeNoSuchExport:   {Text: "See how the subject is exported now (`nsc describe account EXPORTER`), and import that, or remove the import: `nsc delete import`. " + pushed + "Connected clients stay."},
-		causeNoSuchExporter: {Text: "See whether the account was deleted, or not pushed to these servers: `nsc push --account EXPORTER`. If it is gone for good, remove the import: `nsc delete import`. " + pushed},
+		causeNoSuchExport:   {Text: "See how the subject is exported now (`nsc describe account EXPORTER`), and import that, or remove the import: " + deleteImport + pushed + "Connected clients stay."},
+		causeNoSuchExporter: {Text: "See whether the account was deleted, or not pushed to these servers: `nsc push --account EXPORTER`. If it is gone for good, remove the import: " + deleteImport + pushed},
 	},
 	Remedy: Remedy{Text: activate},
 	Refs:   []string{refNscStreams},
 }
 
-const activate = "Whoever exports makes a new activation (`nsc generate activation --account EXPORTER --subject SUBJECT --target-account KEY --expiry 1y`), and the importer takes it (`nsc delete import`, then `nsc add import --token FILE`). " + pushed + "Connected clients stay, and the import works again at once."
+const deleteImport = "`nsc delete import --account NAME --subject SUBJECT`. "
+
+const activate = "Whoever exports makes a new activation (`nsc generate activation --account EXPORTER --subject SUBJECT --target-account KEY --expiry 1y --output-file FILE`), and the importer takes it (`nsc delete import --account NAME --subject SUBJECT`, then `nsc add import --account NAME --token FILE`). " + pushed + "Connected clients stay, and the import works again at once."
 
 const (
 	causeNone           posture.Cause = ""

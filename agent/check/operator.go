@@ -31,7 +31,7 @@ var jwt001 = &Check{
 		return fail("", "operator %s has no signing keys: its identity key signs accounts", title(o.Name, o.Key)).with(NoSeverity, o.shown("signing_keys", "absent"))
 	},
 	Remedy: Remedy{Text: "Make a signing key with `nsc edit operator --sk generate`. " + restartOperator +
-		"Only then sign each account anew with it (`nsc edit account NAME` with any change and `-K SIGNING_KEY`, then `nsc push --all`; connected clients stay), and take the identity key offline."},
+		"Only then sign each account anew with it (`nsc edit account NAME --tag signed -K SIGNING_KEY`, then `nsc push --all`; connected clients stay), and take the identity key offline."},
 	Refs: []string{refSigningKeys},
 }
 
@@ -102,7 +102,7 @@ var jwt005 = &Check{
 		return fail("", "operator %s names %s without TLS", title(o.Name, o.Key), count(len(urls), "URL")).
 			with(NoSeverity, o.shown("operator_service_urls, account_server_url", list(urls)))
 	},
-	Remedy: Remedy{Text: "Add the TLS URL and remove the other: `nsc edit operator --service-url tls://HOST:4222 --rm-service-url nats://HOST:4222`; for the account server `nsc edit operator --account-jwt-server-url tls://HOST:4222`. Servers do not use these URLs: they need not be restarted for it."},
+	Remedy: Remedy{Text: "Add the TLS URL and remove the other: `nsc edit operator --service-url tls://HOST:4222 --rm-service-url nats://HOST:4222`; for the account server `nsc edit operator --account-jwt-server-url wss://HOST:443`, a websocket listener with TLS, or https:// (`nsc push` does not take tls://). Servers do not use these URLs, and no restart is urgent; but they show the operator JWT of their start, and the finding ends when they show the new one. " + restartOperator},
 	Refs:   []string{refNscOperator},
 }
 

@@ -93,7 +93,7 @@ var jwt030 = &Check{
 		more:   func(c *crowd) string { return "issued " + clock(c.members[0].Claim.Issued) },
 		system: Critical, common: true,
 	}.inside,
-	Remedy: Remedy{Text: "Issue the credentials anew with an end: `nsc edit user --account NAME --name USER --expiry 90d`, then `nsc generate creds`, and give them to the client before the old user is revoked. A client is dropped when its JWT ends, and comes back with the new one."},
+	Remedy: Remedy{Text: "Issue the credentials anew with an end: `nsc edit user --account NAME --name USER --expiry 90d`, then `nsc generate creds --account NAME --name USER --output-file FILE`, and give them to the client before the old user is revoked. A client is dropped when its JWT ends, and comes back with the new one."},
 	Refs:   []string{refOperator},
 }
 
@@ -113,7 +113,7 @@ var jwt031 = &Check{
 		what: "with a JWT that expires within 7 days", fine: "no JWT of those who are connected expires soon",
 		more: func(c *crowd) string { return "expires " + clock(c.members[0].Claim.Expires) },
 	}.inside,
-	Remedy: Remedy{Text: "Issue the credentials anew before that: `nsc edit user --account NAME --name USER --expiry 90d`, then `nsc generate creds`, and give them to the client. It is dropped when the old JWT ends, and comes back with the new one."},
+	Remedy: Remedy{Text: "Issue the credentials anew before that: `nsc edit user --account NAME --name USER --expiry 90d`, then `nsc generate creds --account NAME --name USER --output-file FILE`, and give them to the client. It is dropped when the old JWT ends, and comes back with the new one."},
 	Refs:   []string{refOperator},
 }
 
@@ -139,7 +139,7 @@ var jwt032 = &Check{
 		},
 		what: "without a signature", fine: "nobody who is connected is a bearer", more: nothingMore,
 	}.inside,
-	Remedy: Remedy{Text: "Give the clients credentials with a key (`nsc generate creds`), and forbid bearers in the account: `nsc edit account --name NAME --disallow-bearer`. From then on those who are connected as bearers are dropped. Browsers and MQTT clients, which cannot sign, need JWTs that end soon."},
+	Remedy: Remedy{Text: "Give the clients credentials that need their key (`nsc edit user --account NAME --name USER --bearer=false`, then `nsc generate creds --account NAME --name USER --output-file FILE`), and forbid bearers in the account: `nsc edit account --name NAME --disallow-bearer`. " + pushed + "From then on those who are connected as bearers are dropped. Browsers and MQTT clients, which cannot sign, need JWTs that end soon."},
 	Refs:   []string{refOperator},
 }
 
@@ -194,7 +194,7 @@ var jwt034 = &Check{
 		},
 		other: "those who are connected have the account's default permissions: see JWT_015",
 	}.inside,
-	Remedy: Remedy{Text: "Allow what the client needs: `nsc edit user --account NAME --name USER --allow-pub a.> --allow-sub b.>` and give it its new credentials, or `nsc edit account --name NAME --allow-pub a.>` for all who have no permissions of their own, which holds at once for those who are connected. Better sign users by scoped keys, one for each role."},
+	Remedy: Remedy{Text: "Allow what the client needs: `nsc edit user --account NAME --name USER --rm '>' --allow-pub SUBJECTS --allow-sub SUBJECTS` and give it its new credentials, or `nsc edit account --name NAME --rm '>' --allow-pub SUBJECTS --allow-sub SUBJECTS` for all who have no permissions of their own, which holds at once for those who are connected. " + pushed + "Better sign users by scoped keys, one for each role."},
 	Refs:   []string{refSigningKeys},
 }
 
