@@ -11,9 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/natsentry/natsentry/agent"
 	"github.com/natsentry/natsentry/agent/check"
 	"github.com/natsentry/natsentry/agent/finding"
+	"github.com/natsentry/natsentry/agent/posture"
 	"github.com/natsentry/natsentry/integration/fleet"
 )
 
@@ -114,4 +117,65 @@ func TestUpgradeIsHeard(t *testing.T) {
 	}
 	upgrade("n2", (*fleet.Server).Kill)
 	v.told(t, "FLEET_007", "", finding.Resolved)
+}
+
+// TestIncompleteMesh: servers pass nothing on from one route to another. One that has a
+// route to some members of its cluster only is well, and answers nobody else.
+func TestIncompleteMesh(t *testing.T) {
+	t.Parallel()
+	member := func(password string, routes ...string) string {
+		return closedApp + strings.Replace(clustered("c", routes...), "user: r, password: route-password", "user: r, password: "+password, 1)
+	}
+	f := start(t,
+		fleet.Spec{Name: "n1", Config: member("route-password", "n2")},
+		fleet.Spec{Name: "n2", Config: member("route-password", "n1")},
+		fleet.Spec{Name: "far", Config: member("another-password", "n2")}, // it and n1 refuse one another
+	)
+	for name, n := range map[string]int{"n1": 2, "n2": 3, "far": 2} {
+		counts(t, f.Server(name), n)
+	}
+	state := sweep(t, auditor(t, connectSys(t, f.Server("n1")), hasty))
+	fs := found(state, "FLEET_005", "")
+	if len(fs) != 1 || fs[0].Scope.ServerID != f.Server("far").ID() || fs[0].Cause != "incomplete-mesh" || !strings.Contains(fs[0].Summary, "some peers are connected to it, and n1 is not") {
+		t.Errorf("%+v", fs)
+	}
+}
+
+// TestLameDuckThatAnswers: in lame-duck mode nats-server goes on answering over $SYS,
+// and its VARZ shows listeners that are shut. What it announced counts.
+func TestLameDuckThatAnswers(t *testing.T) {
+	t.Parallel()
+	f := start(t,
+		fleet.Spec{Name: "n1", Config: closedApp + clustered("c", "duck")},
+		fleet.Spec{Name: "duck", Binary: binary(t, fleet.Linked), Config: clustered("c", "n1") + "lame_duck_duration: 60s, lame_duck_grace_period: 30s"},
+	)
+	waitActive(t, f, f.Server("n1"), 2)
+	heard := auditor(t, connectSys(t, f.Server("n1")), hasty)
+	sweep(t, heard)
+	connect(t, f.Server("duck").URL(), nats.NoReconnect()) // without clients it would not tarry
+	id := f.Server("duck").ID()
+	if err := f.Server("duck").LameDuck(); err != nil {
+		t.Fatal(err)
+	}
+	var state *agent.State
+	eventually(t, "the announcement is heard", func() bool {
+		state = sweep(t, heard)
+		return state.Snapshot.Server(id) != nil && state.Snapshot.Server(id).State == posture.LameDuck
+	})
+	if d := door(t, state, id, posture.Client); d.Access != posture.Unknown || !strings.Contains(d.Reason, "is shutting down (lame-duck mode)") {
+		t.Errorf("%s: %s", d.Access, d.Reason)
+	}
+	nc := connectSys(t, f.Server("n1"))
+	if _, err := nc.Request("$SYS.REQ.SERVER."+id+".VARZ", nil, 30*time.Second); err != nil {
+		t.Errorf("it does not answer: %v", err)
+	}
+	for range 5 {
+		state = sweep(t, heard)
+		if s := state.Snapshot.Server(id); s == nil || s.State != posture.LameDuck || state.Snapshot.Heard != 1 || len(state.Snapshot.Gaps) != 0 {
+			t.Fatalf("%+v, heard %d, gaps %v", s, state.Snapshot.Heard, state.Snapshot.Gaps)
+		}
+		if d := door(t, state, id, posture.Client); d.Access != posture.Unknown || !strings.Contains(d.Reason, "is shutting down (lame-duck mode)") {
+			t.Errorf("%s: %s", d.Access, d.Reason)
+		}
+	}
 }

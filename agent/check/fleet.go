@@ -19,6 +19,7 @@ const (
 	causeShutDown posture.Cause = "shut-down"
 
 	causeNeverAnswered posture.Cause = "never-answered"
+	causeUnrouted      posture.Cause = "incomplete-mesh"
 	causeHalfMigrated  posture.Cause = "half-migrated"
 	causeOtherOperator posture.Cause = "other-operator"
 	causeOldClaim      posture.Cause = "old-claim"
@@ -216,13 +217,15 @@ var fleet005 = &Check{
 	ID: "FLEET_005", Severity: Warning,
 	Title: "a known server did not answer",
 	Doc: "Its peers or an earlier sweep know the server, and it was silent, also when it was asked by its own id. Of its listeners only those are judged that peers give an address of: they are touched, and answer under the server's id. " +
-		"A lame-duck server still has clients but answers no more; a shut-down one has said goodbye. " +
+		"A lame-duck server still has clients and accepts no new ones; a shut-down one has said goodbye. " +
 		"Of the others, one to which a peer still holds a connection hangs; one to which no peer does is gone, or cut off. " +
-		"One to which peers hold a connection and that has not answered since natsentry started may also be well, and of another system account: the member that a migration left behind, the other side of a gateway.",
+		"Where some members of its cluster hold a connection to it and others do not, requests may not reach it, and it may be well. " +
+		"One to which peers hold a connection and that has not answered since natsentry started may also be well, and of another system account: the member that a migration left behind, the other side of a gateway. Or it is in lame-duck mode, and announced that before natsentry listened: then it accepts no clients any more, and routes still stand.",
 	Server: unanswered,
 	Remedies: map[posture.Cause]Remedy{
 		causeNeverAnswered: {Text: "Compare its configuration with that of its peers: operator, system_account and accounts (FLEET_001, FLEET_002 and FLEET_003 cannot be told without it). If they are the same, the process hangs: look at its log and its CPU before you restart it. " +
 			"natsentry sees only servers of the system account that its user is in; run another one with a user of the other system account until they are joined."},
+		causeUnrouted: {Text: "Mend the routes: each server of a cluster needs one to each other, since servers pass nothing on from one route to another. Look for authentication errors on the route listeners, and compare the passwords in `cluster.authorization`. Until then natsentry sees only servers to which the one that it is connected to has a route."},
 		causeHangs:    {Text: "The process is there and does not answer: it is stopped, overloaded, or of another system account (see FLEET_003). Look at its log and its CPU before you restart it."},
 		causeCutOff:   {Text: "The process has ended without a goodbye, or the network between it and its peers is gone. Look whether it runs, then at its log. Its clients may still be connected to it, on their side of the network."},
 		causeLameDuck: {Text: "Nothing, if this was meant. The finding ends when the server is forgotten or comes back."},
@@ -238,7 +241,7 @@ func unanswered(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
 	case posture.Answering:
 		return pass("it answered")
 	case posture.LameDuck:
-		return fail(causeLameDuck, "%s is in lame-duck mode: it answers no more, and its clients are being moved", s.Name).with(Info, known(s)...)
+		return fail(causeLameDuck, "%s is shutting down (lame-duck mode): it accepts no new clients, and those that it has are being moved", s.Name).with(Info, known(s)...)
 	case posture.ShutDown:
 		return fail(causeShutDown, "%s has shut down", s.Name).with(Info, known(s)...)
 	case posture.Foreign:
@@ -246,16 +249,38 @@ func unanswered(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
 	case posture.Silent:
 	}
 	switch {
-	case s.Version == "" && answersTouch(s) != "":
+	case len(s.Unlinked) > 0:
+		return fail(causeUnrouted, "%s did not answer, and the routes of its cluster are incomplete: some peers are connected to it, and %s not, so that requests may not reach it", s.Name, isOrAre(s.Unlinked)).
+			with(NoSeverity, reported("ROUTEZ", "no connection to it: "+list(s.Unlinked))).with(NoSeverity, known(s)...)
+	case s.Version == "" && acceptsClients(s):
 		return fail(causeNeverAnswered, "%s has not answered since natsentry started, and its listeners do: it has another system account, or none", s.Name).with(NoSeverity, known(s)...)
+	case s.Version == "" && answersTouch(s) != "":
+		return fail(causeNeverAnswered, "%s has not answered since natsentry started, and some of its listeners do: it has another system account, or none, or it is shutting down (lame-duck mode)", s.Name).with(NoSeverity, known(s)...)
 	case s.Linked == posture.Yes && s.Version == "":
-		return fail(causeNeverAnswered, "%s has not answered since natsentry started, and its peers are connected to it: it hangs, or has another system account", s.Name).with(NoSeverity, known(s)...)
+		return fail(causeNeverAnswered, "%s has not answered since natsentry started, and its peers are connected to it: it hangs, is shutting down, or has another system account", s.Name).with(NoSeverity, known(s)...)
 	case s.Linked == posture.Yes:
 		return fail(causeHangs, "%s did not answer, and its peers are still connected to it", s.Name).with(NoSeverity, known(s)...)
 	case s.Linked == posture.No:
 		return fail(causeCutOff, "%s did not answer, and no peer is connected to it any more", s.Name).with(NoSeverity, known(s)...)
 	}
 	return fail(causeSilent, "%s did not answer; it is known by %s", s.Name, s.KnownBy).with(NoSeverity, known(s)...)
+}
+
+// isOrAre makes servers the subject of a sentence.
+func isOrAre(names []string) string {
+	if len(names) == 1 {
+		return names[0] + " is"
+	}
+	return list(names) + " are"
+}
+
+// acceptsClients reports whether a listener answered that a server in lame-duck mode
+// has closed.
+func acceptsClients(s *posture.Server) bool {
+	return slices.ContainsFunc([]posture.DoorKind{posture.Client, posture.Websocket, posture.MQTT, posture.Leafnode}, func(kind posture.DoorKind) bool {
+		d := s.Door(kind)
+		return d != nil && d.Reached != ""
+	})
 }
 
 // answersTouch is an address at which a silent server has answered a touch.

@@ -21,12 +21,21 @@ func (s *sweep) assemble() *posture.Snapshot {
 	}
 	s.book = s.addresses()
 	for _, who := range s.main.who {
+		// A server in lame-duck mode may still answer. Its listeners are shut, whatever
+		// its VARZ says of them.
+		if s.c.roster.leaving(who.id) {
+			snap.Heard--
+			continue
+		}
 		snap.Servers = append(snap.Servers, s.server(who, s.previous[who.id]))
 	}
 	s.updateRoster(snap)
 	for _, m := range s.c.roster.silent(s.answered, s.began, s.c.cfg.Forget) {
 		srv := silentServer(m, s.previous[m.id])
 		srv.Looked, srv.Linked = s.ended, s.linked(m.id)
+		if srv.Linked == posture.Yes {
+			srv.Unlinked = s.unlinked(srv)
+		}
 		srv.Hosts = s.c.hosts[srv.ID]
 		srv.Known = s.book.of(srv)
 		snap.Servers = append(snap.Servers, srv)

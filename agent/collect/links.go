@@ -1,6 +1,10 @@
 package collect
 
-import "github.com/natsentry/natsentry/agent/posture"
+import (
+	"slices"
+
+	"github.com/natsentry/natsentry/agent/posture"
+)
 
 // learnLinks notes which servers hold a connection to which: what an answer
 // about routes and gateways says replaces what the server said before.
@@ -46,4 +50,17 @@ func (s *sweep) linked(id string) posture.Tri {
 		}
 	}
 	return posture.No
+}
+
+// unlinked names the members of a server's cluster that said they hold no connection
+// to it. Routes are not relayed: what one of them is asked to pass on does not arrive.
+func (s *sweep) unlinked(srv *posture.Server) []string {
+	var out []string
+	for id, who := range s.main.who {
+		if links := s.c.links[id]; links != nil && !links[srv.ID] && who.cluster != "" && who.cluster == srv.Cluster {
+			out = append(out, who.name)
+		}
+	}
+	slices.Sort(out)
+	return out
 }

@@ -161,6 +161,14 @@ func (r *roster) event(id string, state posture.State) {
 	}
 }
 
+// leaving reports whether a server has announced lame-duck mode.
+func (r *roster) leaving(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	m := r.members[id]
+	return m != nil && m.state == posture.LameDuck
+}
+
 // silent lists the servers that are known and did not answer, and strikes
 // off those of which nothing was heard for too long.
 func (r *roster) silent(answered func(id string) bool, now time.Time, forget time.Duration) []member {
@@ -168,7 +176,7 @@ func (r *roster) silent(answered func(id string) bool, now time.Time, forget tim
 	defer r.mu.Unlock()
 	var out []member
 	for key, m := range r.members {
-		if answered(m.id) {
+		if answered(m.id) && m.state != posture.LameDuck {
 			continue
 		}
 		if now.Sub(m.seen) > forget {

@@ -56,7 +56,7 @@ func (s *Server) judgeByTouch() {
 	for i := range s.Doors {
 		d := &s.Doors[i]
 		d.Access, d.Basis, d.Cause, d.Landing, d.Evidence = Unknown, NoBasis, "", nil, nil
-		d.Reason = "the server did not answer VARZ"
+		d.Reason = s.unheard()
 		if d.Reached = s.reached(d.Kind); d.Reached != "" && d.On == Unseen {
 			d.On = Yes // its VARZ has never told
 		}
@@ -67,6 +67,18 @@ func (s *Server) judgeByTouch() {
 			s.explain(d)
 		}
 	}
+}
+
+// unheard is why nothing is known of the listeners of a server.
+func (s *Server) unheard() string {
+	switch s.State {
+	case LameDuck:
+		return "the server is shutting down (lame-duck mode): it accepts no new clients"
+	case ShutDown:
+		return "the server has shut down"
+	case Silent, Answering, Foreign:
+	}
+	return "the server did not answer VARZ"
 }
 
 // gather collects the evidence about one door.

@@ -51,6 +51,10 @@ type Server struct {
 	KnownBy string    // who knows a server that did not answer: "ROUTEZ of n1", "an earlier sweep"
 	Linked  Tri       // of a server that did not answer: whether a peer that did still holds a connection to it
 
+	// Unlinked are, of one to which some peers hold a connection, the members of its
+	// cluster that hold none: requests may not reach it.
+	Unlinked []string
+
 	SuperCluster bool // it has gateways: its neighbours are all servers with gateways
 
 	JetStream     Tri
