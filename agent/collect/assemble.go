@@ -15,20 +15,22 @@ import (
 // assemble puts the answers of a sweep together as a snapshot.
 func (s *sweep) assemble() *posture.Snapshot {
 	s.ended = s.c.cfg.Now()
-	snap := &posture.Snapshot{System: s.c.cfg.System, Epoch: 1, Taken: s.began, Heard: len(s.main.who)}
+	snap := &posture.Snapshot{System: s.c.cfg.System, Epoch: 1, Taken: s.began}
 	if s.prev != nil {
 		snap.Epoch, snap.Trust = s.prev.Epoch+1, s.prev.Trust
 	}
 	s.book = s.addresses()
+	leaving := 0
 	for _, who := range s.main.who {
 		// A server in lame-duck mode may still answer. Its listeners are shut, whatever
 		// its VARZ says of them.
 		if s.c.roster.leaving(who.id) {
-			snap.Heard--
+			leaving++
 			continue
 		}
 		snap.Servers = append(snap.Servers, s.server(who, s.previous[who.id]))
 	}
+	snap.Heard = len(s.main.who) - leaving
 	s.updateRoster(snap)
 	for _, m := range s.c.roster.silent(s.answered, s.began, s.c.cfg.Forget) {
 		srv := silentServer(m, s.previous[m.id])
@@ -42,7 +44,7 @@ func (s *sweep) assemble() *posture.Snapshot {
 	}
 	posture.SortServers(snap.Servers)
 	snap.Unaudited = s.unaudited(snap)
-	active, known := s.active(), s.expectedByRoster(snap)
+	active, known := s.active()-leaving, s.expectedByRoster(snap) // one that leaves and answers is counted by the others
 	snap.Expected = max(active, known)
 	snap.Gaps = s.gaps(snap)
 	if n := active - known; n > 0 {
