@@ -178,6 +178,8 @@ system_account: ADMIN`, client),
 		c("tls first, verify", tlsBlock("verify: true\nhandshake_first: true")),
 		c("verify", tlsBlock("verify: true")),
 		c("verify, users", tlsBlock("verify: true")+guardedPlain),
+		c("certificates that may be left out", tlsBlock("verify: optional"), client),
+		c("certificates that may be left out, users", tlsBlock("verify: optional")+guardedPlain),
 		c("verify optional", tlsBlock("verify: true")+`allow_non_tls: true`, client),
 		c("verify optional, users", tlsBlock("verify: true")+`allow_non_tls: true
 `+guardedPlain),

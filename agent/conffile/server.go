@@ -60,7 +60,12 @@ func (r *reading) load() *server.Options {
 	for i := 0; e.opts == nil && !e.undecided && len(r.config.Spellings) > 0 && r.size <= mostTried && i < tries; i++ {
 		e = r.effective()
 	}
-	if r.config.Refused = append(r.config.Refused, e.refused...); len(r.config.Refused) > 0 {
+	refused, undecided := r.ofOtherReleases(e.refused)
+	if r.config.Refused = append(r.config.Refused, refused...); len(r.config.Refused) > 0 {
+		return nil
+	}
+	if len(undecided) > 0 {
+		r.config.Absent = append(r.config.Absent, undecided...)
 		return nil
 	}
 	if e.undecided {
