@@ -120,12 +120,22 @@ func (b *builder) account(name string, operator key) (account, error) {
 // accountConnections is how many connections a server admits by default.
 const accountConnections = 64 << 10
 
-// withheld is what a user of an account may not publish: deleting and purging
-// streams is for whoever operates them. The system user may not stop servers, nor
-// delete accounts.
-var withheld = map[string][]string{
-	"SYS": {"$SYS.REQ.CLAIMS.DELETE", "$SYS.REQ.SERVER.*.LDM", "$SYS.REQ.SERVER.*.KICK"},
-	"APP": {"$JS.API.STREAM.DELETE.*", "$JS.API.STREAM.PURGE.*"},
+// granted is what the user of an account may do, and how it may connect. The user of
+// the system account asks servers, and answers for natsentry; it may not stop servers,
+// nor delete accounts. Deleting and purging streams is for those who operate them.
+var granted = map[string]struct{ publish, deny, subscribe, connections []string }{
+	"SYS": {
+		publish:     []string{"$SYS.REQ.>", "$SRV.>", "audit.>", "_INBOX.>", "_INBOX_AUDIT.>"},
+		deny:        []string{"$SYS.REQ.CLAIMS.DELETE", "$SYS.REQ.SERVER.*.LDM", "$SYS.REQ.SERVER.*.KICK"},
+		subscribe:   []string{"$SYS.>", "$SRV.>", "audit.>", "_INBOX.>", "_INBOX_AUDIT.>"},
+		connections: []string{jwt.ConnectionTypeStandard, jwt.ConnectionTypeWebsocket},
+	},
+	"APP": {
+		publish:     []string{">"},
+		deny:        []string{"$JS.API.STREAM.DELETE.*", "$JS.API.STREAM.PURGE.*"},
+		subscribe:   []string{">"},
+		connections: []string{jwt.ConnectionTypeStandard, jwt.ConnectionTypeWebsocket, jwt.ConnectionTypeMqtt, jwt.ConnectionTypeMqttWS, jwt.ConnectionTypeLeafnode, jwt.ConnectionTypeLeafnodeWS},
+	},
 }
 
 // user signs a user, and keeps its credentials file.
@@ -137,10 +147,11 @@ func (b *builder) user(name string, of account) error {
 	claims := jwt.NewUserClaims(pair.public)
 	claims.Name = name
 	claims.IssuerAccount = of.public
-	claims.Pub.Allow.Add(">")
-	claims.Pub.Deny.Add(withheld[of.name]...)
-	claims.Sub.Allow.Add(">")
-	claims.AllowedConnectionTypes.Add(jwt.ConnectionTypeStandard, jwt.ConnectionTypeWebsocket, jwt.ConnectionTypeMqtt, jwt.ConnectionTypeLeafnode, jwt.ConnectionTypeLeafnodeWS, jwt.ConnectionTypeMqttWS)
+	may := granted[of.name]
+	claims.Pub.Allow.Add(may.publish...)
+	claims.Pub.Deny.Add(may.deny...)
+	claims.Sub.Allow.Add(may.subscribe...)
+	claims.AllowedConnectionTypes.Add(may.connections...)
 	if b.plan.Lasts > 0 {
 		claims.Expires = b.plan.Now.Add(b.plan.Lasts).Unix()
 	}

@@ -485,7 +485,7 @@ func TestFixReloadAndClients(t *testing.T) {
 				t.Fatalf("before the reload, app logs in: %v", err)
 			}
 			said := strings.Join(strings.Fields(strings.ReplaceAll(c.files["auth.conf"], "\n#", "")), " ")
-			if stays := strings.Contains(said, "Those that already log in as one of these users stay"); stays != c.early {
+			if stays := strings.Contains(said, "Clients that already log in as one of these users stay"); stays != c.early {
 				t.Errorf("it says that clients stay: %v", stays)
 			}
 			if err := s.Reload(t.Context(), c.config(true)); err != nil {
