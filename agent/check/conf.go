@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/natsentry/natsentry/agent/posture"
@@ -119,8 +120,9 @@ var conf003 = &Check{
 var conf004 = &Check{
 	Sight: Lint,
 	ID:    "CONF_004", Severity: Warning,
-	Title: "no_auth_user takes strangers for a user",
-	Doc:   "Whoever brings no credentials is taken for the user that is named, with all that this user may do. The doors tell whether he gets in that way; this tells who he then is.",
+	Title: "no_auth_user takes anonymous clients for a user",
+	Doc: "A client without credentials is taken for the user that is named, with all that this user may do. The listeners say whether it is accepted that way; this says who it then is. " +
+		"Where no listener accepts it, the finding is information and says why: the user's password is a bcrypt hash, for example, or the user may not connect in that way.",
 	Server: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
 		unset := s.Config.UnsetUnder("no_auth_user")
 		switch {
@@ -130,8 +132,13 @@ var conf004 = &Check{
 			return unlessUnread(s, "there is no no_auth_user")
 		}
 		var evidence []posture.Evidence
-		severity := NoSeverity
+		severity, used := NoSeverity, ""
 		for _, g := range s.Config.Guests {
+			if why := unusable(s, &g); why != "" {
+				evidence = append(evidence, g.Place.Says(posture.Closed, fmt.Sprintf("%s cannot be used: %s", g.User, why)))
+				continue
+			}
+			used = cmp.Or(used, g.User)
 			may := "without permissions that restrict it"
 			if g.Restricted {
 				may = "with permissions that restrict it"
@@ -140,14 +147,39 @@ var conf004 = &Check{
 				severity = Critical
 				may += "; this is the system account"
 			}
-			evidence = append(evidence, g.Place.Says(posture.Unknown, fmt.Sprintf("strangers are %s in %s, %s", g.User, g.Account, may)))
+			evidence = append(evidence, g.Place.Says(posture.Unknown, fmt.Sprintf("anonymous clients are %s in %s, %s", g.User, g.Account, may)))
 		}
-		return places(fail("", "%s takes strangers for %s", s.Name, s.Config.Guests[0].User).with(severity), evidence)
+		if used == "" {
+			return places(fail("", "the no_auth_user of %s cannot be used: no listener admits anonymous clients as %s", s.Name, s.Config.Guests[0].User).with(Info), evidence)
+		}
+		return places(fail("", "%s takes anonymous clients for %s", s.Name, used).with(severity), evidence)
 	},
 	Remedy: Remedy{
 		Text: "Remove no_auth_user and restart: a reload does not apply that, unless its user is removed with it. If strangers are meant to get in, give that user permissions for what they are meant to do.",
 	},
 	Refs: []string{refNoAuthUser},
+}
+
+// unusable says why no listener admits anonymous clients as a no_auth_user; it is ""
+// where one does, or may.
+func unusable(s *posture.Server, g *posture.Guest) string {
+	kinds := []posture.DoorKind{g.Door}
+	if g.Door == posture.Client {
+		kinds = append(kinds, posture.Websocket, posture.MQTT, posture.Leafnode) // which take its users where they have none of their own
+	}
+	why := ""
+	for _, kind := range kinds {
+		d := s.Door(kind)
+		switch {
+		case d == nil || d.Access == posture.Unknown:
+			return ""
+		case d.Access == posture.Open && (d.Landing == nil || d.Landing.User == g.User || d.Landing.User == ""):
+			return ""
+		case d.Access == posture.Closed && why == "" && len(d.Evidence) > 0:
+			why = fmt.Sprintf("the %s listener is closed, %s", kind, d.Evidence[0].Value)
+		}
+	}
+	return cmp.Or(why, "no listener takes it")
 }
 
 var conf005 = &Check{
