@@ -77,6 +77,10 @@ func fleet(servers ...*posture.Server) *posture.Snapshot {
 	return &posture.Snapshot{System: "test", Epoch: 2, Taken: now, Expected: len(servers), Heard: len(servers), Servers: servers}
 }
 
+func cookie(anyOrigin posture.Tri) func(*posture.Door) {
+	return func(d *posture.Door) { d.Cookies, d.AnyOrigin = []string{"jwt_cookie"}, anyOrigin }
+}
+
 func expires(in time.Duration) func(*posture.Door) {
 	return func(d *posture.Door) {
 		d.TLS = posture.TLS{On: posture.Yes, Required: posture.Yes, Verify: posture.No, NotAfter: now.Add(in)}
@@ -214,6 +218,11 @@ var fixtures = map[string]struct {
 		fail:    fleet(server("n1", on(posture.Websocket, "0.0.0.0"))),
 		pass:    fleet(server("n1", on(posture.Websocket, "0.0.0.0", expires(90*24*time.Hour)))),
 		unknown: fleet(server("n1", on(posture.Websocket, "0.0.0.0"), deaf)),
+	},
+	"CRED_006": {
+		fail:    fleet(server("n1", on(posture.Websocket, "0.0.0.0", cookie(posture.Yes)))),
+		pass:    fleet(server("n1", on(posture.Websocket, "0.0.0.0", cookie(posture.No)))),
+		unknown: fleet(server("n1", on(posture.Websocket, "0.0.0.0", cookie(posture.Unseen)))),
 	},
 	"CVE_001": {
 		fail:    fleet(server("n1", runs("2.12.6"))),

@@ -345,6 +345,10 @@ func doors(v *varz) []posture.Door {
 	ws := &out[1]
 	ws.NoAuthUser, ws.TLSMap = printable(v.Websocket.NoAuthUser), v.Websocket.TLSMap
 	ws.TLS = posture.TLS{On: posture.TriOf(!v.Websocket.NoTLS), Required: posture.TriOf(!v.Websocket.NoTLS), NotAfter: v.Websocket.TLSCertNotAfter}
+	ws.AnyOrigin = posture.TriOf(!v.Websocket.SameOrigin && !bool(v.Websocket.AllowedOrigins))
+	if v.Websocket.JWTCookie != "" {
+		ws.Cookies = []string{"jwt_cookie"} // VARZ shows no other
+	}
 	mqtt := &out[2]
 	mqtt.NoAuthUser, mqtt.TLSMap = printable(v.MQTT.NoAuthUser), v.MQTT.TLSMap
 	mqtt.TLS = posture.TLS{On: noTLS, NotAfter: v.MQTT.TLSCertNotAfter}

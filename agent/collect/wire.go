@@ -148,6 +148,9 @@ type websocketVarz struct {
 	NoTLS           bool      `json:"no_tls"`
 	TLSMap          bool      `json:"tls_map"`
 	TLSCertNotAfter time.Time `json:"tls_cert_not_after"`
+	JWTCookie       string    `json:"jwt_cookie"`
+	SameOrigin      bool      `json:"same_origin"`
+	AllowedOrigins  presence  `json:"allowed_origins"`
 }
 
 // jetstreamVarz: the object is there always, its configuration only where

@@ -89,12 +89,29 @@ func (j *judge) doors() []posture.Door {
 				On: posture.TriOf(l.tls != nil), Required: posture.TriOf(l.tls != nil && !l.plain),
 				Verify: posture.TriOf(l.tls != nil && l.tls.ClientAuth == tls.RequireAndVerifyClientCert),
 			}
+			if l.kind == posture.Websocket {
+				d.Cookies, d.AnyOrigin = cookies(&o.Websocket), posture.TriOf(!o.Websocket.SameOrigin && len(o.Websocket.AllowedOrigins) == 0)
+			}
 			a := all[i].ask(l)
 			j.noteBarred(l)
 			d.Access, d.Cause, d.Landing, d.Reason = a.access, a.cause, a.landing, a.reason
 			d.Evidence = []posture.Evidence{a.place.Says(a.access, a.text)}
 		}
 		out = append(out, d)
+	}
+	return out
+}
+
+// cookies lists the keys of cookies that the websocket listener takes credentials
+// from.
+func cookies(o *server.WebsocketOpts) []string {
+	var out []string
+	for _, c := range []struct{ key, name string }{
+		{"jwt_cookie", o.JWTCookie}, {"user_cookie", o.UsernameCookie}, {"pass_cookie", o.PasswordCookie}, {"token_cookie", o.TokenCookie},
+	} {
+		if c.name != "" {
+			out = append(out, c.key)
+		}
 	}
 	return out
 }

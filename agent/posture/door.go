@@ -43,6 +43,10 @@ type Door struct {
 	NoAuthUser string // the door's own no_auth_user, where the server shows it
 	TLSMap     bool   // certificates are mapped to users on this door only
 
+	// Of a websocket listener:
+	Cookies   []string // keys of cookies that credentials are taken from, such as jwt_cookie, as far as they show
+	AnyOrigin Tri      // a page of any site may connect
+
 	Access   Access
 	Basis    Basis
 	Cause    Cause    // why it is open; "" when it is not, or when the evidence cannot tell
