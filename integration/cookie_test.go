@@ -13,7 +13,9 @@ import (
 func TestCookiesOfAnySite(t *testing.T) {
 	t.Parallel()
 	op := newOperator(t)
-	with := func(more string) string { return op.MemoryConfig() + clustered("c", "open", "checked", "none") + websocket + more + " }\n" }
+	with := func(more string) string {
+		return op.MemoryConfig() + clustered("c", "open", "checked", "none") + websocket + more + " }\n"
+	}
 	f := start(t,
 		fleet.Spec{Name: "open", Config: with(", jwt_cookie: session")},
 		fleet.Spec{Name: "checked", Config: with(", jwt_cookie: session, same_origin: true")},

@@ -47,6 +47,7 @@ func fileCures() []fileCure {
 		{"DOOR_001", posture.CauseNoAuthBlock, "", config("DOOR_001", posture.CauseNoAuthBlock)},
 		// A guest whose password is a hash admits nobody.
 		{"DOOR_001", posture.CauseNoAuthUser, plain + "no_auth_user: app\n", plain},
+		{"CONF_008", "", plain + "proxy_protocol: true\n", plain},
 		{"CRED_006", "", plain + with(ws, " }", ", token_cookie: session }"), plain + with(ws, " }", ", token_cookie: session, allowed_origins: [ \"https://app.example.com\" ] }")},
 		{"DOOR_002", posture.CauseInherits, ws, ws + config("DOOR_002", posture.CauseInherits)},
 		{"DOOR_008", posture.CauseNeverAsks, hashed + "prof_port: {{port \"profile\"}}\n", hashed},

@@ -14,7 +14,7 @@ var catalogue = []*Check{
 	jwt010, jwt011, jwt012, jwt013, jwt014, jwt015, jwt016, jwt017, jwt018, jwt019, jwt020, jwt021,
 	jwt030, jwt031, jwt032, jwt033, jwt034,
 	jwt040, jwt041,
-	conf001, conf002, conf003, conf004, conf005, conf006, conf007, conf009, conf010,
+	conf001, conf002, conf003, conf004, conf005, conf006, conf007, conf008, conf009, conf010,
 	cve001,
 	policy001,
 }

@@ -206,6 +206,7 @@ type Check struct {
 
 	Doors  []posture.DoorKind // the doors that Door judges
 	Proves bool               // a touch alone decides it
+	Claims bool               // it rests on addresses of clients, which they may claim where proxy_protocol is on
 	Door   func(Policy, *posture.Snapshot, *posture.Server, *posture.Door) Verdict
 	Server func(Policy, *posture.Snapshot, *posture.Server) Verdict
 	Group  func(Policy, *posture.Snapshot, Group) Verdict

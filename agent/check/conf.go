@@ -3,6 +3,7 @@ package check
 import (
 	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/natsentry/natsentry/agent/posture"
 )
@@ -227,6 +228,61 @@ var conf007 = &Check{
 	},
 	Remedy: Remedy{Text: "Mend what nats-server complains about.", Reload: true},
 	Refs:   []string{refConfig},
+}
+
+var conf008 = &Check{
+	Sight: Both,
+	ID:    "CONF_008", Severity: Warning,
+	Title: "anybody can claim any address",
+	Doc: "With proxy_protocol the client port takes a client's address from a PROXY header, and nats-server has no list of proxies that it trusts: every client that reaches the port may send one. " +
+		"Critical where JWTs are limited to source addresses, since that limit then keeps nobody out. Addresses in CONNZ, in events and in findings are what clients claim. A running server shows it by its greeting only: INFO has no client_ip.",
+	Doors: []posture.DoorKind{posture.Client},
+	Door: func(_ Policy, snap *posture.Snapshot, s *posture.Server, d *posture.Door) Verdict {
+		unset := ""
+		if s.Config != nil {
+			unset = s.Config.UnsetUnder("proxy_protocol")
+		}
+		switch {
+		case unset != "":
+			return unknown("%s is a variable without a value here", unset)
+		case d.Claimed == posture.Unseen:
+			return unknown("no greeting of this listener was seen, and nothing else shows proxy_protocol")
+		case d.Claimed == posture.No:
+			return pass("proxy_protocol is off")
+		}
+		v := fail("", "the client listener %s of %s takes the address of a client from whatever the client sends: proxy_protocol is on", d.Address(), s.Name).
+			with(NoSeverity, said(s, "INFO client_ip", "absent", "proxy_protocol"))
+		if who := limitedToAddresses(snap, s); who != "" {
+			v.Summary += "; " + who + " is limited to addresses, which keeps nobody out"
+			v.Severity, v.Firm = Critical, true
+		}
+		return v
+	},
+	Remedy: Remedy{
+		Text: "Let only the proxy reach this port, by a firewall or by binding the listener to an address of its own, and do not rely on source addresses in JWTs. Without a proxy in front, remove proxy_protocol and restart: a reload does not apply it.",
+	},
+	Refs: []string{refConfig},
+}
+
+// limitedToAddresses names a user or a signing key that is limited to source
+// addresses; it is "" where none is known.
+func limitedToAddresses(snap *posture.Snapshot, s *posture.Server) string {
+	for _, m := range s.Everyone.List {
+		if m.Claim != nil && m.Claim.Sources {
+			return "user " + cmp.Or(m.Claim.Name, m.Claim.Key)
+		}
+	}
+	if snap.Trust == nil {
+		return ""
+	}
+	for _, a := range snap.Trust.Accounts {
+		for _, f := range a.InForce {
+			if f.ServerID == s.ID && f.Claim != nil && slices.ContainsFunc(f.Claim.SigningKeys, func(k posture.SigningKey) bool { return k.Sources }) {
+				return "a signing key of account " + cmp.Or(a.Name, a.ID)
+			}
+		}
+	}
+	return ""
 }
 
 var conf009 = &Check{

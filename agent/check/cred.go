@@ -145,7 +145,8 @@ var cred006 = &Check{
 }
 
 var cred005 = &Check{
-	ID: "CRED_005", Severity: Info,
+	Claims: true,
+	ID:     "CRED_005", Severity: Info,
 	Title: "one user is shared",
 	Doc: "One user is connected from three addresses or more, by libraries of two languages or more: different programs use the same credentials. Then none of them can be turned away alone, and nobody can tell who did what. " +
 		"A service that runs many times comes from many addresses by one library, and is not told of.",

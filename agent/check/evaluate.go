@@ -1,6 +1,7 @@
 package check
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -38,9 +39,39 @@ func Evaluate(snap *posture.Snapshot, policy Policy) []Result {
 	out := make([]Result, 0, subjects*len(snap.Servers))
 	in := sync.OnceValue(func() []*Inside { return insides(snap) })
 	for _, c := range Catalogue() {
-		out = c.judge(out, snap, policy, in)
+		begun := len(out)
+		if out = c.judge(out, snap, policy, in); c.Claims {
+			doubtAddresses(out[begun:], snap)
+		}
 	}
 	return out
+}
+
+// doubtAddresses says of findings that rest on addresses of clients where those are
+// what clients claim.
+func doubtAddresses(results []Result, snap *posture.Snapshot) {
+	claimed := map[string]string{}
+	for _, s := range snap.Servers {
+		if d := s.Door(posture.Client); d != nil && d.Claimed == posture.Yes {
+			claimed[s.ID] = s.Name
+		}
+	}
+	if len(claimed) == 0 {
+		return
+	}
+	for i := range results {
+		r := &results[i]
+		name, one := claimed[r.Scope.ServerID]
+		if r.Outcome != Fail || !one && r.Scope.ServerID != "" {
+			continue
+		}
+		if !one {
+			name = slices.Min(slices.Collect(maps.Values(claimed)))
+		}
+		r.Evidence = append(slices.Clip(r.Evidence), posture.Evidence{
+			Basis: posture.Reported, Source: "proxy_protocol", Value: "on at " + name + ": addresses are what clients claim",
+		})
+	}
 }
 
 func (c *Check) judge(out []Result, snap *posture.Snapshot, policy Policy, in func() []*Inside) []Result {

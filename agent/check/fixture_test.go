@@ -77,6 +77,12 @@ func fleet(servers ...*posture.Server) *posture.Snapshot {
 	return &posture.Snapshot{System: "test", Epoch: 2, Taken: now, Expected: len(servers), Heard: len(servers), Servers: servers}
 }
 
+func greets(claimed posture.Tri) func(*posture.Server) {
+	return func(s *posture.Server) {
+		s.Touches = append(s.Touches, posture.Touch{Door: posture.Client, ServerID: s.ID, Claimed: claimed})
+	}
+}
+
 func cookie(anyOrigin posture.Tri) func(*posture.Door) {
 	return func(d *posture.Door) { d.Cookies, d.AnyOrigin = []string{"jwt_cookie"}, anyOrigin }
 }
@@ -303,6 +309,11 @@ var fixtures = map[string]struct {
 		fail:  configured(refused),
 		pass:  configured(),
 		never: "nats-server takes a configuration, or it does not",
+	},
+	"CONF_008": {
+		fail:    fleet(server("n1", on(posture.Client, "0.0.0.0"), greets(posture.Yes))),
+		pass:    fleet(server("n1", on(posture.Client, "0.0.0.0"), greets(posture.No))),
+		unknown: fleet(server("n1", on(posture.Client, "0.0.0.0"))),
 	},
 	"CONF_009": {
 		fail: configured(config(func(c *posture.Config) {

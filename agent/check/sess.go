@@ -16,7 +16,8 @@ import (
 const shownSessions = 20
 
 var sess001 = &Check{
-	ID: "SESS_001", Severity: Critical,
+	Claims: true,
+	ID:     "SESS_001", Severity: Critical,
 	Title: "anonymous clients are connected now",
 	Doc: "Somebody is inside who proved nothing: on a server that asks nobody, every client, whatever name it claims; elsewhere, a session of the hidden user. " +
 		"A session through no_auth_user looks like that user logging in with its password and is not counted.",
@@ -66,7 +67,8 @@ func sessionRemedies() map[posture.Cause]Remedy {
 }
 
 var sess002 = &Check{
-	ID: "SESS_002", Severity: Warning,
+	Claims: true,
+	ID:     "SESS_002", Severity: Warning,
 	Title: "burst of authentication failures",
 	Doc: "Many logins failed within a minute: a deployment with the wrong credentials, or somebody who guesses. " +
 		"Counted from $SYS.SERVER.<id>.CLIENT.AUTH.ERR. A peer that calls itself natsentry-probe and brings no credentials is a probe, of this natsentry or of another: it guesses nothing, and is not counted. " +

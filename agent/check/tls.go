@@ -117,7 +117,8 @@ var tls003 = &Check{
 }
 
 var tls004 = &Check{
-	ID: "TLS_004", Severity: Warning,
+	Claims: true,
+	ID:     "TLS_004", Severity: Warning,
 	Title: "secrets cross the network in clear",
 	Doc: "A client that is connected without TLS, and not from its server's own machine, has sent its password over the network in clear; critical for tokens and for JWTs of bearers, which are all that it takes to be let in. " +
 		"A proxy that ends TLS in front of the server looks the same, and leaves the stretch behind it in clear.",

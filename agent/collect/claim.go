@@ -104,6 +104,7 @@ func signingKeys(claims *jwt.AccountClaims) []posture.SigningKey {
 		if user, ok := scope.(*jwt.UserScope); ok && user != nil {
 			k.Scoped = true
 			k.Bearer, k.Bound = user.Template.BearerToken, bound(&user.Template)
+			k.Sources = boundToAddresses(user.Template.Src)
 			k.Open = openPermissions(&user.Template.Permissions)
 			if emptyPermissions(&user.Template.Permissions) {
 				// Such users get the account's defaults (nats-server

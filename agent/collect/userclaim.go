@@ -63,6 +63,7 @@ func userClaim(token string) *posture.UserClaim {
 		OpenSub:  subscribe,
 		Defaults: emptyPermissions(&u.Permissions),
 		Bound:    bound(&u.UserPermissionLimits),
+		Sources:  boundToAddresses(u.Src),
 	}
 }
 

@@ -89,6 +89,9 @@ func (j *judge) doors() []posture.Door {
 				On: posture.TriOf(l.tls != nil), Required: posture.TriOf(l.tls != nil && !l.plain),
 				Verify: posture.TriOf(l.tls != nil && l.tls.ClientAuth == tls.RequireAndVerifyClientCert),
 			}
+			if l.kind == posture.Client {
+				d.Claimed = posture.TriOf(o.ProxyProtocol)
+			}
 			if l.kind == posture.Websocket {
 				d.Cookies, d.AnyOrigin = cookies(&o.Websocket), posture.TriOf(!o.Websocket.SameOrigin && len(o.Websocket.AllowedOrigins) == 0)
 			}

@@ -43,6 +43,8 @@ type Door struct {
 	NoAuthUser string // the door's own no_auth_user, where the server shows it
 	TLSMap     bool   // certificates are mapped to users on this door only
 
+	Claimed Tri // of a client listener: proxy_protocol is on, so that anybody may claim any address
+
 	// Of a websocket listener:
 	Cookies   []string // keys of cookies that credentials are taken from, such as jwt_cookie, as far as they show
 	AnyOrigin Tri      // a page of any site may connect

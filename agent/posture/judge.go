@@ -25,6 +25,9 @@ func Judge(s *Server) {
 		d := &s.Doors[i]
 		d.Evidence, d.Cause, d.Landing, d.Reason = nil, "", nil, ""
 		d.Reached = s.reached(d.Kind)
+		if d.Kind == Client {
+			d.Claimed = s.claimed()
+		}
 		if d.On == No {
 			d.Access, d.Basis = Off, Reported
 			continue
@@ -34,6 +37,17 @@ func Judge(s *Server) {
 		s.doubtMQTT(d)
 		s.explain(d)
 	}
+}
+
+// claimed reports whether the client port takes addresses from what clients send:
+// only the greeting of a touch shows that.
+func (s *Server) claimed() Tri {
+	for _, t := range s.touches(Client) {
+		if t.ServerID == s.ID && t.Claimed != Unseen {
+			return t.Claimed
+		}
+	}
+	return Unseen
 }
 
 // doubtMQTT: the websocket port leads to the same MQTT server, at a path that is

@@ -29,6 +29,7 @@ type Touch struct {
 	Version      string
 	AuthRequired Tri // INFO auth_required; no proof in either direction
 	TLSRequired  Tri
+	Claimed      Tri // addresses are what clients claim: a client port's INFO has no client_ip, where its release shows one
 	TLSOffered   Tri // INFO tls_available: plaintext is let in as well
 	Encrypted    bool
 	CertAsked    bool // the TLS handshake asked for a client certificate

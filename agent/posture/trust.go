@@ -93,6 +93,8 @@ type SigningKey struct {
 	Open   bool // and those are: everything
 	Bearer bool // its users need no signature
 	Bound  bool // it restricts addresses, times or kinds of connection
+
+	Sources bool // it restricts addresses
 }
 
 // Export is a stream or a service that an account offers.
@@ -150,4 +152,5 @@ type UserClaim struct {
 	OpenSub   bool      // nor what he may subscribe to
 	Defaults  bool      // it says nothing of permissions at all: those of the account, or of the signing key, hold
 	Bound     bool      // it restricts addresses, times or kinds of connection
+	Sources   bool      // it restricts addresses
 }

@@ -49,6 +49,7 @@ type info struct {
 	Name         string `json:"server_name"`
 	Version      string `json:"version"`
 	CID          uint64 `json:"client_id"`
+	ClientIP     string `json:"client_ip"`
 	AuthRequired bool   `json:"auth_required"`
 	TLSRequired  bool   `json:"tls_required"`
 	TLSAvailable bool   `json:"tls_available"`
@@ -213,6 +214,9 @@ func readInfo(l *line, t Target, out *posture.Touch) (*info, error) {
 	}
 	out.ServerID, out.ServerName, out.Version, out.CID = in.ID, in.Name, in.Version, in.CID
 	out.AuthRequired, out.TLSRequired, out.TLSOffered = posture.TriOf(in.AuthRequired), posture.TriOf(in.TLSRequired), posture.TriOf(in.TLSAvailable)
+	if on, known := release.ProxyProtocol.In(in.Version); t.Door == posture.Client && known {
+		out.Claimed = posture.TriOf(on && in.ClientIP == "")
+	}
 	if !t.expected(in.ID) {
 		return nil, fmt.Errorf("another server answers at %s: %.60q, id %.60q (a load balancer in between?)", t.Address, in.Name, in.ID)
 	}
