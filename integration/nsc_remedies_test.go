@@ -82,10 +82,14 @@ func nscCures() []nscCure {
 		{check: "JWT_018", cause: "activation-signer-removed", sick: []string{
 			export, private, "edit account EXPORTER --sk generate", grant + " -K EXPORTER_SIGNING_KEY", take, "edit account EXPORTER --rm-sk EXPORTER_SIGNING_KEY",
 		}, cured: renew, key: "OWN_KEY"},
-		{check: "JWT_018", cause: "activation-revoked", sick: []string{export, private, grant, take, "revocations add-activation --account EXPORTER --subject SUBJECT --target-account OWN_KEY"},
-			cured: []string{"revocations delete-activation", "push --account EXPORTER"}, key: "OWN_KEY"},
-		{check: "JWT_018", cause: "activation-revoked", sick: []string{export, private, grant, take, "revocations add-activation --account EXPORTER --subject SUBJECT --target-account OWN_KEY"},
-			cured: []string{remove, push}},
+		{
+			check: "JWT_018", cause: "activation-revoked", sick: []string{export, private, grant, take, "revocations add-activation --account EXPORTER --subject SUBJECT --target-account OWN_KEY"},
+			cured: []string{"revocations delete-activation", "push --account EXPORTER"}, key: "OWN_KEY",
+		},
+		{
+			check: "JWT_018", cause: "activation-revoked", sick: []string{export, private, grant, take, "revocations add-activation --account EXPORTER --subject SUBJECT --target-account OWN_KEY"},
+			cured: []string{remove, push},
+		},
 		{check: "JWT_018", cause: "no-such-export", sick: []string{export, importE, "delete export --account EXPORTER --subject SUBJECT"}, cured: []string{"describe account EXPORTER", remove, push}},
 		{check: "JWT_018", cause: "no-such-account", sick: []string{export, importE}, unpushed: []string{"EXPORTER"}, cured: []string{"push --account EXPORTER"}},
 		{check: "JWT_018", cause: "no-such-account", sick: []string{export, importE}, unpushed: []string{"EXPORTER"}, cured: []string{remove, push}},

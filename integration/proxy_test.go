@@ -2,7 +2,6 @@ package integration
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -88,7 +87,7 @@ func TestProxyProtocol(t *testing.T) {
 	// A stranger's own look: the greeting of a release that has no such option says no.
 	for name, want := range map[string]posture.Tri{"on": posture.Yes, "off": posture.No, "old": posture.No} {
 		p := probe.Prober{}
-		if out := p.Touch(context.Background(), probe.Target{Door: posture.Client, Address: f.Server(name).Addr("client")}); out.Claimed != want {
+		if out := p.Touch(t.Context(), probe.Target{Door: posture.Client, Address: f.Server(name).Addr("client")}); out.Claimed != want {
 			t.Errorf("%s: %v, want %v", name, out.Claimed, want)
 		}
 	}
