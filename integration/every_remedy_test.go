@@ -43,7 +43,14 @@ func fileCures() []fileCure {
 	if strings.Contains(websocket, "no_tls") {
 		ws = websocket + " }\n"
 	}
+	account, curve := must(must(nkeys.CreateAccount()).PublicKey()), must(must(nkeys.CreateCurveKeys()).PublicKey())
+	callout := func(more string) string {
+		return `accounts { AUTH { users: [ { user: auth, password: {{bcrypt "a-long-password-of-auth"}} }, { user: watcher, password: {{bcrypt "a-long-password-of-watcher"}} } ] }, APP { users: [ { user: app, password: {{bcrypt "a-long-password-of-app"}} } ] } }` +
+			"\nauthorization { auth_callout { issuer: " + account + ", account: AUTH, auth_users: [ auth ], " + more + " } }\n"
+	}
 	return []fileCure{
+		{"CRED_007", "", callout("allowed_accounts: [ APP ]"), callout("allowed_accounts: [ APP, AUTH ], xkey: " + curve)},
+		{"JWT_020", "no-xkey", callout("allowed_accounts: [ APP, AUTH ]"), callout("allowed_accounts: [ APP, AUTH ], xkey: " + curve)},
 		{"DOOR_001", posture.CauseNoAuthBlock, "", config("DOOR_001", posture.CauseNoAuthBlock)},
 		// A guest whose password is a hash admits nobody.
 		{"DOOR_001", posture.CauseNoAuthUser, plain + "no_auth_user: app\n", plain},
@@ -152,6 +159,7 @@ var notShown = map[string]string{
 	"JWT_010 identity-key":                            "no case yet",
 	"JWT_010 other-account":                           "no case yet",
 	"CONF_005 ":                                       "the variable is set where lint runs: no server is changed",
+	"CRED_007 placed-in-its-account":                  "an upgrade to another release",
 	"CONF_007 ":                                       "no server runs with such a configuration",
 	"CONF_009 ":                                       "no case yet",
 	"CONF_010 ":                                       "no case yet",

@@ -426,7 +426,8 @@ var jwt019 = &Check{
 }
 
 var jwt020 = &Check{
-	ID: "JWT_020", Severity: Warning,
+	Sight: Both,
+	ID:    "JWT_020", Severity: Warning,
 	Title: "auth callout trusts too much",
 	Doc:   "Without an xkey the requests to the service, which hold the passwords and tokens of those who log in, can be read by every user of the account who may subscribe to $SYS.REQ.USER.AUTH. With allowed_accounts * the service may place users in any account of the operator: who owns it owns them all.",
 	Account: claimCheck(func(_ Policy, _ *posture.Snapshot, a Account, c claimed) Verdict {
@@ -448,8 +449,23 @@ var jwt020 = &Check{
 		}
 		return v
 	}),
+	// In a configuration, allowed_accounts are those whose users go to the service, and
+	// nothing bounds where it places them.
+	Config: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
+		c := s.Config.Callout
+		switch {
+		case c == nil:
+			return unreadOr(s, "it has no auth callout")
+		case c.Encrypted == posture.Unseen:
+			return unknown("xkey is a variable without a value here")
+		case c.Encrypted == posture.Yes:
+			return pass("requests are encrypted")
+		default:
+			return fail(causeNoXKey, "the auth callout of %s is not encrypted", s.Name).with(NoSeverity, c.Place.Says(posture.Unknown, "auth_callout has no xkey"))
+		}
+	},
 	Remedies: map[posture.Cause]Remedy{
-		causeNoXKey:     {Text: "Give the service a curve key and the account its public half: `nsc edit authcallout --account NAME --curve generate`. " + pushed + "From then on requests are encrypted: the service must be able to read them before, or nobody can log in."},
+		causeNoXKey:     {Text: "In a configuration file, set auth_callout { xkey: ... } to the public curve key of the service and restart. In operator mode, give the service a curve key and the account its public half: `nsc edit authcallout --account NAME --curve generate`. " + pushed + "From then on requests are encrypted: the service must be able to read them before, or nobody can log in."},
 		causeAnyAccount: {Text: "Name the accounts: `nsc edit authcallout --account NAME --rm-allowed-account '*' --allowed-account KEY`. " + pushed + "Users whom the service places elsewhere cannot log in any more; those who are connected stay."},
 	},
 	Refs: []string{refCallout},

@@ -9,7 +9,7 @@ var catalogue = []*Check{
 	sess001, sess002, sess003, sess004, sess005,
 	fleet001, fleet002, fleet003, fleet004, fleet005, fleet006, fleet007, fleet008,
 	tls001, tls002, tls003, tls004, tls005,
-	cred001, cred002, cred003, cred004, cred005, cred006,
+	cred001, cred002, cred003, cred004, cred005, cred006, cred007,
 	jwt001, jwt002, jwt003, jwt004, jwt005,
 	jwt010, jwt011, jwt012, jwt013, jwt014, jwt015, jwt016, jwt017, jwt018, jwt019, jwt020, jwt021,
 	jwt030, jwt031, jwt032, jwt033, jwt034,

@@ -105,7 +105,7 @@ func (r *reading) describe(s *posture.Server, o *server.Options) {
 	}
 	s.Doors = j.doors()
 	r.hideStandIns(s)
-	r.config.Guests = j.guests()
+	r.config.Guests, r.config.Callout = j.guests(), j.configCallout()
 	r.config.Traits, s.JetStream = j.traits(), j.jetStream()
 	for _, op := range r.operators {
 		if op != nil {

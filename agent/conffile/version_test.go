@@ -74,3 +74,26 @@ func TestOtherReleases(t *testing.T) {
 		}
 	}
 }
+
+// TestCalloutByRelease: whether users that an auth callout places in its own account
+// may see its requests hangs on the release.
+func TestCalloutByRelease(t *testing.T) {
+	const text = "accounts { AUTH { users: [ { user: auth, password: ahK0ohl0aith } ] } }\n" +
+		"authorization { auth_callout { issuer: ABJHLOVMPA4CI6R5KLNGOB4GSLNIY7IOUPAJC4YFNDLQVIOBYQGUWVLA, account: AUTH, auth_users: [ auth ] } }\n"
+	for version, want := range map[string]posture.Tri{
+		"": posture.No, server.VERSION: posture.No, "2.14.10": posture.No, "2.16.0": posture.No,
+		"2.15.2": posture.Yes, "2.14.9": posture.Yes, "2.11.6": posture.Yes, "2.15.3-RC.1": posture.Unseen,
+	} {
+		f, err := Read(Source{Name: "n1.conf", Text: []byte(text), Version: version})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := f.Server.Config.Callout
+		if c == nil {
+			t.Fatalf("%q: no callout: %v", version, f.Server.Config.Refused)
+		}
+		if c.Placed != want || c.Account != "AUTH" || c.Encrypted != posture.No || len(c.Watchers) > 0 {
+			t.Errorf("%q: %+v, want placed %v", version, c, want)
+		}
+	}
+}

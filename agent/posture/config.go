@@ -47,6 +47,7 @@ type Config struct {
 	Token  *Place // of the token that lets clients in; nil where there is none
 
 	Guests    []Guest
+	Callout   *ConfigCallout // nil where there is none
 	Logins    []ConfigLogin
 	Resolver  *Resolver // nil where there is none
 	Preloads  []Preload // accounts that the resolver is given at the start
@@ -168,6 +169,15 @@ type Guest struct {
 	Account    string
 	Restricted bool // he has permissions of his own
 	Place      Place
+}
+
+// ConfigCallout is an auth callout of a configuration.
+type ConfigCallout struct {
+	Place     Place
+	Account   string   // in which requests are published
+	Encrypted Tri      // the service has an xkey, so that nobody else can read them
+	Watchers  []string // users of the account that log in beside the callout, and may receive its requests
+	Placed    Tri      // so may users that the service places in the account, by the release
 }
 
 // Secret is how a login is proven.
