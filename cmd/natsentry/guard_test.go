@@ -167,3 +167,41 @@ func TestNeverFromTLSToPlaintext(t *testing.T) {
 		nc.Close()
 	}
 }
+
+// TestNoPlaintextWebsocketAfterTLS: where one server is named with TLS, a websocket
+// that is named without is spoken to in TLS as well, and gets no credential in clear.
+func TestNoPlaintextWebsocketAfterTLS(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	first := make(chan byte, 1)
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer func() { _ = c.Close() }()
+		var b [1]byte
+		if _, err := c.Read(b[:]); err == nil {
+			first <- b[0]
+		}
+	}()
+	nobody, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nobody.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r := exec(t, "audit", "--server", "wss://"+nobody.Addr().String()+",ws://"+l.Addr().String(), "--user", "sys", "--password", "a-secret")
+	if r.code != exitUsageOrConn {
+		t.Errorf("%+v", r)
+	}
+	const handshake = 0x16
+	if b := <-first; b != handshake {
+		t.Errorf("it begins with %q", b)
+	}
+}
