@@ -511,11 +511,8 @@ func (j *judge) taken(l *listener, closed answer, where, guest string, account *
 	case where == "mqtt.no_auth_user":
 		a.cause = posture.CauseMQTTNoAuthUser
 	}
-	switch {
-	case l.kind == posture.Leafnode:
+	if l.kind == posture.Leafnode {
 		a.cause = posture.CauseLeafNoAuth
-	case l.kind != posture.Client && (a.cause == posture.CauseNoAuthUser || a.cause == posture.CauseHiddenUser):
-		a.cause = posture.CauseInherits
 	}
 	return a
 }

@@ -196,9 +196,6 @@ func (s *sentinelLogin) admitted(l *listener) answer {
 		perms = &s.account.DefaultPermissions
 	}
 	a.landing = &posture.Landing{Account: s.account.Subject, User: s.user.Subject, Restricted: claimed(perms).Restricted()}
-	if l.kind != posture.Client {
-		a.cause = posture.CauseInherits
-	}
 	if l.kind == posture.Leafnode {
 		a.cause = posture.CauseLeafNoAuth
 	}
