@@ -343,7 +343,7 @@ func TestLoginsOfAnOperator(t *testing.T) {
 	in := insiders(t, state, "op")
 	want := posture.UserClaim{
 		Key: claims.Subject, Name: "shown", Account: app, Issuer: app, Issued: time.Unix(claims.IssuedAt, 0).UTC(),
-		Expires: time.Unix(claims.Expires, 0).UTC(), OpenSub: true, Bound: true,
+		Expires: time.Unix(claims.Expires, 0).UTC(), OpenSub: true, Bound: true, Sources: true,
 	}
 	if got := in["by JWT"].Claim; got == nil || *got != want {
 		t.Errorf("the claim is %+v, want %+v", got, want)
