@@ -73,8 +73,8 @@ authorization { timeout: 3, auth_callout { issuer: ` + issuer + `, account: AUTH
 			if o := got["JWT_020"].Outcome; o != c.encrypted {
 				t.Errorf("JWT_020: %v, want %v: %s", o, c.encrypted, got["JWT_020"].Summary)
 			}
-			if r := got["CRED_007"]; r.Outcome != c.watched || c.watched == check.Fail && !strings.Contains(r.Summary, "watcher") {
-				t.Errorf("CRED_007: %v, want %v: %s", r.Outcome, c.watched, r.Summary)
+			if r := got["PERM_008"]; r.Outcome != c.watched || c.watched == check.Fail && !strings.Contains(r.Summary, "watcher") {
+				t.Errorf("PERM_008: %v, want %v: %s", r.Outcome, c.watched, r.Summary)
 			}
 		})
 	}

@@ -27,7 +27,7 @@ func TestCookiesOfAnySite(t *testing.T) {
 	}
 	state := sweep(t, auditor(t, connect(t, f.Server("open").URL(), auditorOf(&op.System)), hasty))
 	for server, want := range map[string]check.Outcome{"open": check.Fail, "checked": check.Pass, "listed": check.Pass, "none": check.Unknown} {
-		if got := outcome(state, "CRED_006", server, posture.Websocket); got != want {
+		if got := outcome(state, "TLS_007", server, posture.Websocket); got != want {
 			t.Errorf("%s: %v, want %v", server, got, want)
 		}
 	}

@@ -49,13 +49,13 @@ func fileCures() []fileCure {
 			"\nauthorization { auth_callout { issuer: " + account + ", account: AUTH, auth_users: [ auth ], " + more + " } }\n"
 	}
 	return []fileCure{
-		{"CRED_007", "", callout("allowed_accounts: [ APP ]"), callout("allowed_accounts: [ APP, AUTH ], xkey: " + curve)},
+		{"PERM_008", "", callout("allowed_accounts: [ APP ]"), callout("allowed_accounts: [ APP, AUTH ], xkey: " + curve)},
 		{"JWT_020", "no-xkey", callout("allowed_accounts: [ APP, AUTH ]"), callout("allowed_accounts: [ APP, AUTH ], xkey: " + curve)},
 		{"DOOR_001", posture.CauseNoAuthBlock, "", config("DOOR_001", posture.CauseNoAuthBlock)},
 		// A guest whose password is a hash admits nobody.
 		{"DOOR_001", posture.CauseNoAuthUser, plain + "no_auth_user: app\n", plain},
 		{"CONF_008", "", plain + "proxy_protocol: true\n", plain},
-		{"CRED_006", "", plain + with(ws, " }", ", token_cookie: session }"), plain + with(ws, " }", ", token_cookie: session, allowed_origins: [ \"https://app.example.com\" ] }")},
+		{"TLS_007", "", plain + with(ws, " }", ", token_cookie: session }"), plain + with(ws, " }", ", token_cookie: session, allowed_origins: [ \"https://app.example.com\" ] }")},
 		{"DOOR_002", posture.CauseInherits, ws, ws + config("DOOR_002", posture.CauseInherits)},
 		{"DOOR_008", posture.CauseNeverAsks, hashed + "prof_port: {{port \"profile\"}}\n", hashed},
 		{"SESS_004", "", "authorization { users: [ { user: app } ] }\n", hashed},
@@ -159,7 +159,7 @@ var notShown = map[string]string{
 	"JWT_010 identity-key":                            "no case yet",
 	"JWT_010 other-account":                           "no case yet",
 	"CONF_005 ":                                       "the variable is set where lint runs: no server is changed",
-	"CRED_007 placed-in-its-account":                  "an upgrade to another release",
+	"PERM_008 placed-in-its-account":                  "an upgrade to another release",
 	"CONF_007 ":                                       "no server runs with such a configuration",
 	"CONF_009 ":                                       "no case yet",
 	"CONF_010 ":                                       "no case yet",

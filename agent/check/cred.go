@@ -1,9 +1,7 @@
 package check
 
 import (
-	"cmp"
 	"slices"
-	"strings"
 
 	"github.com/natsentry/natsentry/agent/posture"
 	"github.com/natsentry/natsentry/agent/release"
@@ -104,84 +102,6 @@ var cred002 = &Check{
 	},
 	Refs: []string{refPassword},
 }
-
-var cred006 = &Check{
-	Sight: Both,
-	ID:    "CRED_006", Severity: Warning,
-	Title: "a page of any site can log in with a visitor's cookie",
-	Doc: "The websocket listener takes credentials from cookies, which a browser sends along whichever page opens the connection, and it does not look at the page's origin: a page of another site that a visitor opens logs in as that visitor. " +
-		"A cookie with SameSite=Strict or Lax is not sent from there, and nats-server does not see whether a cookie is one. VARZ shows jwt_cookie and no other cookie, so a running server without it stays unknown.",
-	Needs: posture.Varz,
-	Doors: []posture.DoorKind{posture.Websocket},
-	Door: func(_ Policy, _ *posture.Snapshot, s *posture.Server, d *posture.Door) Verdict {
-		unset := ""
-		if s.Config != nil {
-			for _, key := range []string{"jwt_cookie", "user_cookie", "pass_cookie", "token_cookie", "same_origin", "allowed_origins"} {
-				unset = cmp.Or(unset, s.Config.UnsetUnder("websocket."+key))
-			}
-		}
-		switch {
-		case unset != "":
-			return unknown("%s is a variable without a value here", unset)
-		case d.AnyOrigin == posture.No:
-			return pass("pages of other sites are rejected")
-		case d.AnyOrigin == posture.Unseen:
-			return unknown("whether pages of other sites are rejected was not seen")
-		case len(d.Cookies) > 0:
-			keys := strings.Join(d.Cookies, ", ")
-			return fail("", "the websocket listener %s of %s takes credentials from cookies (%s) and accepts pages of any site", d.Address(), s.Name, keys).
-				with(NoSeverity, said(s, "VARZ websocket."+d.Cookies[0], "set; same_origin and allowed_origins are not", "websocket."+d.Cookies[0], "websocket"))
-		case s.Config == nil:
-			return unknown("VARZ does not show user_cookie, pass_cookie and token_cookie")
-		default:
-			return pass("no credentials are taken from cookies")
-		}
-	},
-	Remedy: Remedy{
-		Text:   "Set same_origin where your pages come from the same host and port as the websocket listener, and allowed_origins with the addresses of your pages otherwise, and restart: a reload does not apply it. Clients that are no browsers send no origin and are not affected.",
-		Config: "websocket {\n  allowed_origins: [ \"https://app.example.com\" ]\n}\n",
-	},
-	Refs: []string{refWebsocket},
-}
-
-var cred007 = &Check{
-	Sight: Lint,
-	ID:    "CRED_007", Severity: Critical,
-	Title: "users see what others log in with",
-	Doc: "The requests of an auth callout hold the passwords and tokens of the clients that log in, and are published in the callout's account. nats-server keeps its other users from them, except where allowed_accounts leaves that account out: its users then log in beside the callout and may subscribe to $SYS.REQ.USER.AUTH. " +
-		"Before 2.14.10 and 2.15.3 users that the service itself places in the account may do so as well, which is a warning for a configuration of such a release. An xkey keeps the requests secret from all of them.",
-	Server: func(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
-		c := s.Config.Callout
-		switch {
-		case c == nil:
-			return unreadOr(s, "it has no auth callout")
-		case c.Encrypted == posture.Yes:
-			return pass("requests are encrypted")
-		case c.Encrypted == posture.Unseen:
-			return unknown("xkey is a variable without a value here")
-		case len(c.Watchers) > 0:
-			return fail("", "%s in account %s can read what clients log in with", list(c.Watchers), c.Account).
-				with(Critical, c.Place.Says(posture.Unknown, "allowed_accounts leaves out "+c.Account+", the callout's own account"))
-		case c.Placed == posture.Yes:
-			return fail(causePlaced, "users that the auth callout places in account %s can read what clients log in with", c.Account).
-				with(Warning, c.Place.Says(posture.Unknown, "nats-server "+s.Version+" does not keep them from it"))
-		case c.Placed == posture.Unseen:
-			return unknown("whether nats-server %s keeps users that the service places in %s from its requests is not known", s.Version, c.Account)
-		default:
-			return pass("nats-server keeps others in account %s from the requests", c.Account)
-		}
-	},
-	Remedy: Remedy{
-		Text: "Keep the account of the callout for its service alone, add it to allowed_accounts, and set auth_callout { xkey: ... } to the public curve key of the service. Restart: a reload does not apply it.",
-	},
-	Remedies: map[posture.Cause]Remedy{
-		causePlaced: {Text: "Update to nats-server 2.14.10, 2.15.3 or later, or set auth_callout { xkey: ... } to the public curve key of the service and restart. Until then the service should place nobody in its own account."},
-	},
-	Refs: []string{refCallout},
-}
-
-// causePlaced is users that the service places in its own account.
-const causePlaced posture.Cause = "placed-in-its-account"
 
 var cred005 = &Check{
 	Claims: true,

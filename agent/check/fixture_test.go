@@ -225,7 +225,7 @@ var fixtures = map[string]struct {
 		pass:    fleet(server("n1", on(posture.Websocket, "0.0.0.0", expires(90*24*time.Hour)))),
 		unknown: fleet(server("n1", on(posture.Websocket, "0.0.0.0"), deaf)),
 	},
-	"CRED_007": {
+	"PERM_008": {
 		fail: configured(config(func(c *posture.Config) {
 			c.Callout = &posture.ConfigCallout{Place: line(1), Account: "AUTH", Encrypted: posture.No, Watchers: []string{"watcher"}, Placed: posture.No}
 		})),
@@ -236,7 +236,7 @@ var fixtures = map[string]struct {
 			c.Callout = &posture.ConfigCallout{Place: line(1), Account: "AUTH", Encrypted: posture.No, Placed: posture.Unseen}
 		})),
 	},
-	"CRED_006": {
+	"TLS_007": {
 		fail:    fleet(server("n1", on(posture.Websocket, "0.0.0.0", cookie(posture.Yes)))),
 		pass:    fleet(server("n1", on(posture.Websocket, "0.0.0.0", cookie(posture.No)))),
 		unknown: fleet(server("n1", on(posture.Websocket, "0.0.0.0", cookie(posture.Unseen)))),

@@ -1,6 +1,8 @@
 package check
 
 import (
+	"cmp"
+	"strings"
 	"time"
 
 	"github.com/natsentry/natsentry/agent/posture"
@@ -186,6 +188,45 @@ var tls005 = &Check{
 	Remedy: Remedy{
 		Text:   "Give the websocket block a tls section and restart: a reload does not apply it. Clients must use wss:// afterwards. If a proxy ends TLS, bind the listener to loopback.",
 		Config: "websocket {\n  tls { cert_file: \"server.pem\", key_file: \"server-key.pem\" }\n}\n",
+	},
+	Refs: []string{refWebsocket},
+}
+
+var tls007 = &Check{
+	Sight: Both,
+	ID:    "TLS_007", Severity: Warning,
+	Title: "a page of any site can log in with a visitor's cookie",
+	Doc: "The websocket listener takes credentials from cookies, which a browser sends along whichever page opens the connection, and it does not look at the page's origin: a page of another site that a visitor opens logs in as that visitor. " +
+		"A cookie with SameSite=Strict or Lax is not sent from there, and nats-server does not see whether a cookie is one. VARZ shows jwt_cookie and no other cookie, so a running server without it stays unknown.",
+	Needs: posture.Varz,
+	Doors: []posture.DoorKind{posture.Websocket},
+	Door: func(_ Policy, _ *posture.Snapshot, s *posture.Server, d *posture.Door) Verdict {
+		unset := ""
+		if s.Config != nil {
+			for _, key := range []string{"jwt_cookie", "user_cookie", "pass_cookie", "token_cookie", "same_origin", "allowed_origins"} {
+				unset = cmp.Or(unset, s.Config.UnsetUnder("websocket."+key))
+			}
+		}
+		switch {
+		case unset != "":
+			return unknown("%s is a variable without a value here", unset)
+		case d.AnyOrigin == posture.No:
+			return pass("pages of other sites are rejected")
+		case d.AnyOrigin == posture.Unseen:
+			return unknown("whether pages of other sites are rejected was not seen")
+		case len(d.Cookies) > 0:
+			keys := strings.Join(d.Cookies, ", ")
+			return fail("", "the websocket listener %s of %s takes credentials from cookies (%s) and accepts pages of any site", d.Address(), s.Name, keys).
+				with(NoSeverity, said(s, "VARZ websocket."+d.Cookies[0], "set; same_origin and allowed_origins are not", "websocket."+d.Cookies[0], "websocket"))
+		case s.Config == nil:
+			return unknown("VARZ does not show user_cookie, pass_cookie and token_cookie")
+		default:
+			return pass("no credentials are taken from cookies")
+		}
+	},
+	Remedy: Remedy{
+		Text:   "Set same_origin where your pages come from the same host and port as the websocket listener, and allowed_origins with the addresses of your pages otherwise, and restart: a reload does not apply it. Clients that are no browsers send no origin and are not affected.",
+		Config: "websocket {\n  allowed_origins: [ \"https://app.example.com\" ]\n}\n",
 	},
 	Refs: []string{refWebsocket},
 }

@@ -46,7 +46,7 @@ func TestCookiesOfAnySite(t *testing.T) {
 		}
 		r := exec(t, "lint", "--fail-on", "none", file)
 		said := strings.Join(strings.Fields(r.stdout), " ")
-		if found := strings.Contains(said, "WARNING CRED_006"); r.code != 0 || found != (c.found != "") || found && !strings.Contains(said, "takes credentials from cookies ("+c.found+")") {
+		if found := strings.Contains(said, "WARNING TLS_007"); r.code != 0 || found != (c.found != "") || found && !strings.Contains(said, "takes credentials from cookies ("+c.found+")") {
 			t.Errorf("%q: %+v", c.block, r)
 		}
 	}
