@@ -11,6 +11,7 @@ import (
 
 	"github.com/natsentry/natsentry/agent/conffile/syntax"
 	"github.com/natsentry/natsentry/agent/posture"
+	"github.com/natsentry/natsentry/agent/release"
 )
 
 var (
@@ -88,7 +89,7 @@ func (r *reading) noteResolver() {
 // logins notes who may log in.
 func (r *reading) logins(o *server.Options) {
 	root := r.tree.Root
-	certified, limited := certified(o), restricted(o)
+	certified, limited := certified(o, r.src.Version == "" || release.CertificateUsers.Holds(r.src.Version)), restricted(o)
 	r.single(root, "authorization", true)
 	r.listed(block(root, "authorization"), "authorization", "", certified, limited)
 	if accounts := block(root, "accounts"); accounts != nil {
@@ -231,18 +232,31 @@ func restricted(o *server.Options) map[string]bool {
 
 // certified are the users without password that are names of certificates:
 // nats-server refuses them without one, where any listener that they may use maps
-// certificates to users (opts.go, canTLSMap).
-func certified(o *server.Options) map[string]bool {
+// certificates to users (opts.go, canTLSMap). Before release.CertificateUsers it does
+// so on that listener only: their name is enough on another one.
+func certified(o *server.Options, everywhere bool) map[string]bool {
 	out := map[string]bool{}
+	listeners := []struct {
+		on, maps   bool
+		connection string
+	}{
+		{true, o.TLSMap, jwt.ConnectionTypeStandard},
+		{o.Websocket.Port != 0, o.Websocket.TLSMap, jwt.ConnectionTypeWebsocket},
+		{o.MQTT.Port != 0, o.MQTT.TLSMap, jwt.ConnectionTypeMqtt},
+		{o.LeafNode.Port != 0, o.LeafNode.TLSMap, jwt.ConnectionTypeLeafnode},
+	}
 	for _, u := range o.Users {
 		may := func(t string) bool {
 			_, ok := u.AllowedConnectionTypes[t]
 			return ok || len(u.AllowedConnectionTypes) == 0
 		}
-		out[u.Username] = o.TLSMap && may(jwt.ConnectionTypeStandard) ||
-			o.Websocket.TLSMap && o.Websocket.Port != 0 && may(jwt.ConnectionTypeWebsocket) ||
-			o.MQTT.TLSMap && o.MQTT.Port != 0 && may(jwt.ConnectionTypeMqtt) ||
-			o.LeafNode.TLSMap && o.LeafNode.Port != 0 && may(jwt.ConnectionTypeLeafnode)
+		mapped, unmapped := false, false
+		for _, l := range listeners {
+			if l.on && may(l.connection) {
+				mapped, unmapped = mapped || l.maps, unmapped || !l.maps
+			}
+		}
+		out[u.Username] = mapped && (everywhere || !unmapped)
 	}
 	return out
 }

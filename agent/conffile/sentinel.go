@@ -11,6 +11,7 @@ import (
 
 	"github.com/natsentry/natsentry/agent/conffile/syntax"
 	"github.com/natsentry/natsentry/agent/posture"
+	"github.com/natsentry/natsentry/agent/release"
 )
 
 // sentinelLogin judges the JWT that a server in operator mode gives to clients that
@@ -29,6 +30,7 @@ const (
 	reasonSentinelUnset  = "a default sentinel is given to anonymous clients, and its value is not here"
 	reasonOperatorAbsent = "a default sentinel is given to anonymous clients, and the JWT of the operator is not here"
 	reasonStored         = "a default sentinel is given to anonymous clients; the preloaded JWT of its account rejects it, and the resolver may store a newer one"
+	reasonProxy          = "a default sentinel is given to anonymous clients, and whether this release holds its signing key to proxy_required is not known"
 	reasonTemplate       = "a default sentinel is given to anonymous clients, with a template of denied subjects that may be invalid"
 )
 
@@ -138,14 +140,18 @@ func (s *sentinelLogin) byAccount(l *listener, connection string) (a answer, ok 
 	if !known && (s.user.Issuer != s.account.Subject || s.strict(s.account)) {
 		return s.refusedByAccount("is signed by a key that its account does not list"), false
 	}
+	proxied, decided := false, true // it must come through a proxy, and whether the release that will run holds it to that is known
 	if scope != nil {
 		user, ok := scope.(*jwt.UserScope)
 		if !ok || user.ValidateScopedSigner(s.user) != nil {
 			return s.refusedByAccount("has permissions of its own, and a signing key that prescribes them"), false
 		}
 		s.limits = user.Template
+		if s.limits.ProxyRequired {
+			proxied, decided = s.release(release.ScopedProxyRequired)
+		}
 		switch {
-		case s.limits.ProxyRequired:
+		case proxied && decided:
 			return s.refusedByAccount("comes through a trusted proxy only"), false
 		case !s.fits(&s.limits.Permissions):
 			return s.doubt(reasonTemplate), false
@@ -169,6 +175,8 @@ func (s *sentinelLogin) byAccount(l *listener, connection string) (a answer, ok 
 		return s.refusedByAccount("is of an account that may have no connections"), false
 	case l.kind == posture.Leafnode && s.account.Limits.LeafNodeConn == 0:
 		return s.refusedByAccount("is of an account that may have no leafnodes"), false
+	case !decided:
+		return s.doubt(reasonProxy), false
 	}
 	return answer{}, true
 }

@@ -42,7 +42,7 @@ var (
 		Name:   "proxy_required of a scoped signing key",
 		Before: "A user whose scoped signing key prescribes proxy_required connects without a proxy.",
 		After:  "It is held to it, as proxy_required of the user itself is.",
-		Source: "nats-server auth.go of 2.14.7, 2.14.8, 2.15.0 and 2.15.1",
+		Source: "real clients against 2.12.15, 2.14.5, 2.14.8, 2.15.0, 2.15.1 and 2.15.3; nats-server auth.go of 2.14.7, 2.14.8, 2.15.0 and 2.15.1",
 	}
 	CalloutAccount = &Rule{
 		Since: Since{"2.14.10", "2.15.3"}, Security: true,
