@@ -52,7 +52,7 @@ func sharedToken(_ Policy, _ *posture.Snapshot, s *posture.Server) Verdict {
 	case unread(s):
 		return whyUnread(s)
 	case at != nil && s.Config.UnsetUnder("authorization.token") != "":
-		return unknown("the token is a variable without a value here, and there is none where that is empty")
+		return unknown("the token is a variable without a value here; where that value is empty, clients share no token")
 	case at != nil:
 		return fail("", "%s lets clients in by a token", s.Name).with(NoSeverity, at.Says(posture.Unknown, "all who hold it are one and the same"))
 	case slices.ContainsFunc(s.Config.Unset, func(u posture.Unset) bool { return u.Key == "authorization" }):

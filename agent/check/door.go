@@ -74,7 +74,7 @@ var clientRemedies = map[posture.Cause]Remedy{
 		Config: "tls {\n  # ... cert_file, key_file, ca_file as they are\n  verify_and_map: true\n}\nauthorization { users: [ { user: \"CN=app,OU=team\" } ] }\n",
 	},
 	posture.CauseNoAuthUser: {
-		Text: "no_auth_user takes whoever brings no credentials for that user. Remove it and restart: a reload does not apply that, unless its user is removed with it. " +
+		Text: "The server treats a client without credentials as the no_auth_user. Remove it and restart: a reload does not apply that, unless its user is removed with it. " +
 			"Clients without credentials do not come back after the restart. If strangers are meant to get in, restrict the permissions of that user.",
 		Config: "# remove: no_auth_user: ...\n",
 	},

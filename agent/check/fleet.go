@@ -225,7 +225,7 @@ var fleet005 = &Check{
 	Remedies: map[posture.Cause]Remedy{
 		causeNeverAnswered: {Text: "Compare its configuration with that of its peers: operator, system_account and accounts (FLEET_001, FLEET_002 and FLEET_003 cannot be told without it). If they are the same, the process hangs: look at its log and its CPU before you restart it. " +
 			"natsentry sees only servers of the system account that its user is in; run another one with a user of the other system account until they are joined."},
-		causeUnrouted: {Text: "Mend the routes: each server of a cluster needs one to each other, since servers pass nothing on from one route to another. Look for authentication errors on the route listeners, and compare the passwords in `cluster.authorization`. Until then natsentry sees only servers to which the one that it is connected to has a route."},
+		causeUnrouted: {Text: "Repair the routes: every server of a cluster needs a route to every other member, because servers do not forward messages from one route to another. Look for authentication errors on the route listeners, and compare the passwords in `cluster.authorization`. Until then natsentry sees only servers to which the one that it is connected to has a route."},
 		causeHangs:    {Text: "The process is there and does not answer: it is stopped, overloaded, or of another system account (see FLEET_003). Look at its log and its CPU before you restart it."},
 		causeCutOff:   {Text: "The process has ended without a goodbye, or the network between it and its peers is gone. Look whether it runs, then at its log. Its clients may still be connected to it, on their side of the network."},
 		causeLameDuck: {Text: "Nothing, if this was meant. The finding ends when the server is forgotten or comes back."},

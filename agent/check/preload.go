@@ -31,7 +31,7 @@ func preloads(judge func(*posture.Snapshot, *posture.Server, *posture.Preload) V
 			}
 		}
 		if out.Outcome == Fail {
-			out.Summary = s.Name + " preloads an account of which " + out.Summary
+			out.Summary = s.Name + " preloads an account with a problem: " + out.Summary
 			out.Evidence = evidence
 		}
 		return out

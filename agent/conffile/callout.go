@@ -34,8 +34,8 @@ func (j *judge) configCallout() *posture.ConfigCallout {
 			c.Placed = posture.Unseen
 		}
 	}
-	// Whose account goes to the callout, does not log in beside it. The global account
-	// always does (auth.go, processClientOrLeafAuthentication).
+	// Users of an account that is handed to the callout do not log in beside it. The
+	// global account always is (auth.go, processClientOrLeafAuthentication).
 	if c.Account == posture.GlobalAccount || len(o.AllowedAccounts) == 0 || slices.Contains(o.AllowedAccounts, c.Account) {
 		return c
 	}

@@ -133,7 +133,7 @@ type State uint8
 const (
 	Silent    State = iota // known, but it did not answer
 	Answering              // it answered in this sweep
-	LameDuck               // it announced lame-duck mode: clients remain, no $SYS answers
+	LameDuck               // it announced lame-duck mode: it accepts no new clients, and may still answer over $SYS
 	ShutDown               // it announced its shutdown
 	Foreign                // it has its own system account, and was found at an address that the operator gives
 )

@@ -110,7 +110,7 @@ func noVariable(name string) string {
 	if m := bracedName.FindStringSubmatch(name); m != nil {
 		return "braces are not a form of variable: nats-server looks for one whose name has the brace in it, and does not start; write $" + m[1] + ", or quote the value if it is meant literally"
 	}
-	return "nats-server takes all of this value for the name of a variable, and there is none of that name, so it does not start: " +
+	return "nats-server takes all of this value for the name of a variable, and no variable has that name, so it does not start: " +
 		"a variable cannot be a part of a value; quote the value if it is meant literally"
 }
 
